@@ -1,0 +1,48 @@
+"""What an algorithm is: per-decision losses from scores and trajectories, and nothing else."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Protocol
+
+from torch import Tensor
+
+from rlft_cli.episode import Trajectory
+from rlft_cli.model import Output
+
+
+class Algorithm(Protocol):
+    """Arithmetic on the scores of decisions.
+
+    ``needs`` is "labels" (learns from demonstrations) or "rewards"; ``reads`` may hold "value", "dueling"
+    (heads of the policy), "greedy" (Trajectory.greedy_reward) and "reference" (Trajectory.reference_log_prob
+    and the ``reference`` argument of ``loss``).
+    """
+
+    on_policy: ClassVar[bool]
+    needs: ClassVar[str]
+    decisions: ClassVar[tuple[str, ...]]
+    samples: int  # episodes per observation (k)
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """What of policy and trajectory the algorithm reads."""
+        ...
+
+    @property
+    def uses_target(self) -> bool:
+        """Whether a lagging copy of the policy is needed."""
+        ...
+
+    def values(self, scores: Tensor) -> Tensor:
+        """Scores in the unit of the reward, for exploration (a monotone function)."""
+        ...
+
+    def prepare(self, trajectory: Trajectory) -> Trajectory:
+        """Fill ``advantage``; the only place that compares rows."""
+        ...
+
+    def loss(
+        self, output: Output, trajectory: Trajectory, target: Output | None, reference: Output | None
+    ) -> Tensor:
+        """Unreduced loss [N, T]; masked entries are ignored by the learner."""
+        ...

@@ -1,0 +1,13 @@
+"""The two ways a command can end badly, each with its exit status."""
+
+
+class RlftError(Exception):
+    """A failure that a person can understand: what was given, what was expected, what to type next."""
+
+    exit_status = 1
+
+
+class UsageError(RlftError):
+    """The command line or the configuration is wrong; nothing was started."""
+
+    exit_status = 2
