@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
 
 ILLEGAL_SCORE = -1e9  # finite, so that 0 * score is 0 in entropies and terminal targets
 _LEGAL_ABOVE = -1e8
-
-Observation = Mapping[str, Tensor]
 
 
 def legal_actions(scores: Tensor) -> Tensor:
@@ -66,3 +65,64 @@ class Trajectory:
             value = getattr(self, f.name)[episodes]
             cut[f.name] = value[:, :width] if value.dim() == 2 else value
         return replace(self, observation={"id": self.observation["id"][rows]}, **cut)
+
+
+def blank(observation: dict[str, Tensor], action: Tensor, mask: Tensor) -> Trajectory:
+    """A trajectory of known actions with everything else at zero; discount is 0 at the last decision."""
+    zero = torch.zeros(action.shape, dtype=torch.float32, device=action.device)
+    later = torch.cat([mask[:, 1:], torch.zeros_like(mask[:, :1])], dim=1)
+    return Trajectory(
+        observation=observation, action=action, mask=mask, log_prob=zero, reward=zero, discount=later.float(),
+        advantage=zero, greedy_reward=zero, reference_log_prob=zero,
+        truncated=torch.zeros(action.shape[0], dtype=torch.bool, device=action.device),
+    )
+
+
+def from_rows(example: Sequence[int], decisions: Sequence[Any], truncated: Sequence[bool]) -> Trajectory:
+    """Pad stored episodes (structured arrays with action, reward, ... fields) into one trajectory, one per observation."""
+    width = max(1, max(len(row) for row in decisions))
+    mask = torch.tensor([[t < len(row) for t in range(width)] for row in decisions])
+    padded = {name: np.zeros((len(decisions), width), row_type[0]) for name, row_type in decisions[0].dtype.fields.items()}
+    for n, row in enumerate(decisions):
+        for name, column in padded.items():
+            column[n, : len(row)] = row[name]
+    tensors = {name: torch.from_numpy(column) for name, column in padded.items()}
+    action = tensors.pop("action").long()
+    start = blank({"id": torch.tensor(list(example))}, action, mask)
+    return replace(start, truncated=torch.tensor(list(truncated)), **tensors)
+
+
+@torch.no_grad()
+def rollout(
+    policy: Policy, task: Task, observation: dict[str, Tensor], explore: Explore, *, samples: int, progress: float,
+    generator: torch.Generator, values: Callable[[Tensor], Tensor],
+) -> Trajectory:
+    """Act until every episode is done; rewards are left at zero.
+
+    ``values`` brings scores [n, A] into the unit of the reward before the explorer sees them. The input is read once;
+    each decision touches the head (or the cached decoder) of all episodes at once.
+    """
+    state, cache = task.reset(observation, samples), policy.begin(observation, samples)
+    actions, log_probs, masks = [], [], []
+    while not bool(state.done.all()):
+        scores, cache = policy.step(cache, state)
+        active = ~state.done
+        rows = scores[active]
+        chosen, chosen_log_prob = explore(values(rows), legal_actions(rows), progress, generator)
+        action = torch.zeros_like(state.previous)
+        log_prob = torch.zeros(action.shape, device=scores.device)
+        action[active], log_prob[active] = chosen, chosen_log_prob.float()
+        actions.append(action)
+        log_probs.append(log_prob)
+        masks.append(active)
+        state = task.step(state, action)
+    trajectory = blank(observation, torch.stack(actions, 1), torch.stack(masks, 1))
+    return replace(
+        trajectory, log_prob=torch.stack(log_probs, 1), truncated=task.truncated(trajectory.action, trajectory.mask)
+    )
+
+
+def demonstrate(task: Task, observation: dict[str, Tensor]) -> Trajectory:
+    """The episode in which the reference takes the decisions."""
+    action, mask = task.demonstration(observation["id"].tolist())
+    return blank(observation, action, mask)

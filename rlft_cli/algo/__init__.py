@@ -14,14 +14,14 @@ class Algorithm(Protocol):
     """Arithmetic on the scores of decisions.
 
     ``needs`` is "labels" (learns from demonstrations) or "rewards"; ``reads`` may hold "value", "dueling"
-    (heads of the policy), "greedy" (Trajectory.greedy_reward) and "reference" (Trajectory.reference_log_prob
-    and the ``reference`` argument of ``loss``).
+    (heads of the policy), "greedy" (Trajectory.greedy_reward) and "reference" (Trajectory.reference_log_prob).
     """
 
     on_policy: ClassVar[bool]
     needs: ClassVar[str]
     decisions: ClassVar[tuple[str, ...]]
     samples: int  # episodes per observation (k)
+    state: dict[str, Tensor]  # moving averages; must survive a resume
 
     @property
     def reads(self) -> frozenset[str]:
@@ -41,8 +41,6 @@ class Algorithm(Protocol):
         """Fill ``advantage``; the only place that compares rows."""
         ...
 
-    def loss(
-        self, output: Output, trajectory: Trajectory, target: Output | None, reference: Output | None
-    ) -> Tensor:
+    def loss(self, output: Output, trajectory: Trajectory, target: Output | None) -> Tensor:
         """Unreduced loss [N, T]; masked entries are ignored by the learner."""
         ...

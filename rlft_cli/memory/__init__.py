@@ -23,8 +23,8 @@ class Memory(Protocol):
         """Whether enough is stored to learn from."""
         ...
 
-    def sample(self, generator: torch.Generator) -> Trajectory:
-        """Draw a batch; its observation may hold only "id"."""
+    def sample(self, batch_tokens: int, max_episodes: int, generator: torch.Generator) -> Trajectory:
+        """Draw a batch of about ``batch_tokens`` input tokens; its observation may hold only "id"."""
         ...
 
     def state_dict(self) -> dict[str, Any]:

@@ -29,6 +29,7 @@ class Task(Protocol):
     """A task bound to its labels and to the codec of a model; what a checkpoint needs to be used again is in ``spec``."""
 
     decisions: ClassVar[Decisions]
+    rows: ClassVar[str]
     labels: list[str]  # names of the actions; empty for tokens
     primary: str  # metric of ``score`` that selects the best checkpoint; higher is better
     codec: Codec
@@ -53,6 +54,10 @@ class Task(Protocol):
         """Take one decision [N] in each episode."""
         ...
 
+    def truncated(self, action: Tensor, mask: Tensor) -> Tensor:
+        """Which episodes [N] were stopped by the horizon and not by the task."""
+        ...
+
     def demonstration(self, ids: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Reference actions [B, T] int64 and their mask [B, T] bool."""
         ...
@@ -66,9 +71,13 @@ class Task(Protocol):
         ...
 
     def score(
-        self, predictions: Sequence[Any], references: Sequence[Any], seed: int
+        self, predictions: Sequence[Any], references: Sequence[Any], seed: int, resamples: int
     ) -> dict[str, dict[str, float]]:
         """Metrics with 95 % bootstrap intervals: {name: {"value":, "low":, "high":}}."""
+        ...
+
+    def signatures(self) -> dict[str, str]:
+        """How the metrics were computed, for reports (BLEU's signature, the tagging scheme)."""
         ...
 
 

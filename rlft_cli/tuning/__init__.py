@@ -13,3 +13,7 @@ class Tuning(Protocol):
     def apply(self, policy: nn.Module) -> nn.Module:
         """Set requires_grad, or add adapters to ``policy.body``; returns the policy."""
         ...
+
+    def merged(self, policy: nn.Module) -> nn.Module:
+        """The body with any adapters merged, to be saved; a copy where merging changes it."""
+        ...

@@ -1,0 +1,101 @@
+"""Q-learning on replayed episodes: how much reward follows an action, learned from the rewards of chosen actions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from rlft_cli.episode import Trajectory
+from rlft_cli.errors import UsageError
+from rlft_cli.model import Output
+from rlft_cli.returns import action_log_prob, double_backup, max_backup, n_step_targets, q_loss, shift_left
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dqn:
+    """Q(s_t, a_t) regressed on y_t = r_t + gamma V(s_{t+1}) (Mnih et al. 2015).
+
+    backup "max": V = max_a Q-(s, a). "double": V = Q-(s, argmax_a Q(s, a)) (van Hasselt et al. 2016).
+    "soft": KL control around a reference policy (Jaques et al. 2017): V(s) = beta log sum_a pi_ref(a|s) exp(Q(s,a)/beta).
+    The soft Q is held in its dueling form Q(s,a) = V(s) + beta log(pi(a|s) / pi_ref(a|s)), which meets that equation
+    whatever V and pi are; it starts at the reference, acts by pi, and its n-step targets
+    y_t = r_t + sum_{0<i<n} (r_{t+i} - beta log(pi-/pi_ref)(a_{t+i})) + V-(s_{t+n}) are consistent on every path
+    (Nachum et al. 2017, eq. 15), so that n may be the whole reply.
+    """
+
+    on_policy: ClassVar[bool] = False
+    needs: ClassVar[str] = "rewards"
+    decisions: ClassVar[tuple[str, ...]] = ("tags", "classes", "tokens")
+    samples: ClassVar[int] = 1
+
+    gamma: Annotated[float, "[0, 1]"]
+    loss_kind: Literal["bce", "mse", "huber"]
+    backup: Literal["max", "double", "soft"]
+    dueling: bool
+    n_step: Annotated[int, "[1, inf)"]
+    kl_coefficient: Annotated[float, "[0, inf)"]
+    target: Literal["none", "polyak", "hard"]
+    target_tau: Annotated[float, "(0, 1]"]
+    target_update_interval: Annotated[int, "[1, inf)"]
+    state: dict[str, Tensor] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """UsageError for combinations that have no meaning."""
+        if self.loss_kind == "bce" and self.gamma > 0:
+            raise UsageError(
+                f"algo.loss_kind=bce reads Q as the logit of a 0/1 reward and needs algo.gamma=0, but gamma is "
+                f"{self.gamma}; type algo.gamma=0 or algo.loss_kind=huber"
+            )
+        if self.backup == "soft" and (self.dueling or self.loss_kind == "bce" or self.kl_coefficient == 0):
+            raise UsageError(
+                "algo.backup=soft needs algo.dueling=false (it is dueling by itself), algo.loss_kind=mse or huber, "
+                "and algo.kl_coefficient above 0"
+            )
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """Heads and reference that the backup needs."""
+        if self.backup == "soft":
+            return frozenset({"value", "reference"})
+        return frozenset({"dueling"}) if self.dueling else frozenset()
+
+    @property
+    def uses_target(self) -> bool:
+        """A lagging copy matters only where something is bootstrapped."""
+        return self.gamma > 0 and self.target != "none"
+
+    def values(self, scores: Tensor) -> Tensor:
+        """Expected reward of each action: the logistic of a bce logit, else Q itself."""
+        return torch.sigmoid(scores) if self.loss_kind == "bce" else scores
+
+    def prepare(self, trajectory: Trajectory) -> Trajectory:
+        """Nothing to compare."""
+        return trajectory
+
+    def loss(self, output: Output, trajectory: Trajectory, target: Output | None) -> Tensor:
+        """Distance [N, T] of Q(s_t, a_t) from its target; no gradient flows into the target."""
+        lagging = target or Output(
+            scores=output.scores.detach(), value=None if output.value is None else output.value.detach()
+        )
+        if self.backup == "soft":
+            return self._soft_loss(output, trajectory, lagging)
+        q = output.scores.gather(-1, trajectory.action[..., None]).squeeze(-1)
+        y = trajectory.reward
+        if self.gamma > 0:
+            online = output.scores.detach()
+            value = double_backup(online, lagging.scores) if self.backup == "double" else max_backup(lagging.scores)
+            y = n_step_targets(trajectory.reward, shift_left(value), trajectory.discount, self.gamma, self.n_step)
+        return q_loss(q, y, self.loss_kind)
+
+    def _soft_loss(self, output: Output, trajectory: Trajectory, lagging: Output) -> Tensor:
+        assert output.value is not None and lagging.value is not None  # "value" is in reads
+        beta, reference = self.kl_coefficient, trajectory.reference_log_prob
+        ratio = action_log_prob(lagging.scores, trajectory.action) - reference  # log pi-/pi_ref of a_t
+        penalised = trajectory.reward - beta * ratio
+        y = n_step_targets(penalised, shift_left(lagging.value), trajectory.discount, self.gamma, self.n_step)
+        y = y + beta * ratio  # the first action's own term stays on the left side
+        q = output.value + beta * (action_log_prob(output.scores, trajectory.action) - reference)
+        return q_loss(q, y.detach(), self.loss_kind)

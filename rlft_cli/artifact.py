@@ -1,0 +1,247 @@
+"""The run folder: resolved configuration, metrics, result, checkpoint and resume state; each written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from rlft_cli import __version__
+from rlft_cli.errors import RlftError, UsageError
+
+CARD_FILE = "rlft.json"
+PACKAGES = ("torch", "transformers", "accelerate", "datasets", "hydra-core", "peft", "tokenizers", "sacrebleu", "numpy")
+
+
+def create_run_folder(run_dir: str | None, runs: str, task: str, algo: str) -> Path:
+    """Make an empty run folder; UsageError where the one that is asked for has something in it."""
+    if run_dir is not None:
+        folder = Path(run_dir).expanduser()
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise UsageError(
+                f"run_dir={run_dir} exists and is not empty, and a run is never overwritten; give another folder, "
+                f"remove it yourself, or go on with that run by resume={run_dir}"
+            )
+        _guard(folder, lambda: folder.mkdir(parents=True, exist_ok=True))
+        return folder
+    parent = Path(runs).expanduser() / task / algo
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    for n in range(1, 10_000):
+        folder = parent / f"{stamp}-{n}"
+        try:
+            folder.mkdir(parents=True)
+            return folder
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise _disk_error(folder, error) from error
+    raise RlftError(f"no free name for a run folder in {parent}; give one with run_dir=...")
+
+
+def _disk_error(path: Path, error: OSError) -> RlftError:
+    return RlftError(f"cannot write {path}: {error.strerror or error}; what was written before is whole. "
+                     f"Free some space, or choose another place with run_dir=... or runs=...")
+
+
+def _guard(path: Path, action: Callable[[], Any]) -> None:
+    try:
+        action()
+    except (OSError, SafetensorError) as error:
+        if isinstance(error, OSError):
+            raise _disk_error(path, error) from error
+        raise RlftError(f"cannot write {path}: {error}; what was written before is whole") from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically; RlftError where the disk will not take it."""
+
+    def write() -> None:
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            with temporary.open("w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    _guard(path, write)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON atomically."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def append_line(path: Path, content: Mapping[str, Any]) -> None:
+    """Add one JSON line to a log."""
+
+    def write() -> None:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(content, ensure_ascii=False) + "\n")
+
+    _guard(path, write)
+
+
+def truncate_log(path: Path, phase: str, step: int) -> None:
+    """Drop the lines of a phase after ``step``, which a resumed run will write again."""
+    if path.exists():
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
+        kept = [row for row in rows if row["phase"] != phase or row["step"] <= step]
+        write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept))
+
+
+def replace_folder(folder: Path, fill: Callable[[Path], None]) -> None:
+    """Fill a new folder beside ``folder`` and put it in its place; the old one stays until the new one is whole."""
+    new, old = folder.with_name(f".{folder.name}.new"), folder.with_name(f".{folder.name}.old")
+
+    def write() -> None:
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir(parents=True)
+        try:
+            fill(new)
+            for file in new.rglob("*"):
+                if file.is_file():
+                    with file.open("rb") as handle:
+                        os.fsync(handle.fileno())
+        except BaseException:
+            shutil.rmtree(new, ignore_errors=True)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
+        if folder.exists():
+            folder.rename(old)
+        new.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
+
+    _guard(folder, write)
+
+
+def current(folder: Path) -> Path:
+    """The folder, or the whole older one that a kill between two renames left."""
+    old = folder.with_name(f".{folder.name}.old")
+    if not folder.exists() and old.exists():
+        old.rename(folder)
+    return folder
+
+
+def save_nested(folder: Path, state: Mapping[str, Any]) -> None:
+    """Write nested dicts and lists of tensors and plain values as safetensors and JSON; no pickle."""
+    tensors: dict[str, Tensor] = {}
+    skeleton = _flatten(state, "", tensors)
+    save_file(tensors, folder / "tensors.safetensors")
+    (folder / "state.json").write_text(json.dumps(skeleton), encoding="utf-8")
+
+
+def _flatten(node: Any, path: str, tensors: dict[str, Tensor]) -> Any:
+    if isinstance(node, Tensor):
+        tensors[path] = node.detach().cpu().contiguous().clone()
+        return {"__tensor__": path}
+    if isinstance(node, Mapping):
+        return {"__dict__": [[key, _flatten(value, f"{path}/{key}", tensors)] for key, value in node.items()]}
+    if isinstance(node, list | tuple):
+        return [_flatten(value, f"{path}/{n}", tensors) for n, value in enumerate(node)]
+    return node
+
+
+def load_nested(folder: Path) -> dict[str, Any]:
+    """Read what ``save_nested`` wrote; RlftError where it is cut off."""
+    try:
+        skeleton = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+        with safe_open(folder / "tensors.safetensors", framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, ValueError, SafetensorError) as error:
+        raise RlftError(f"{folder} is damaged or incomplete ({error}); it cannot be resumed from") from error
+    state: dict[str, Any] = _unflatten(skeleton, tensors)
+    return state
+
+
+def _unflatten(node: Any, tensors: Mapping[str, Tensor]) -> Any:
+    if isinstance(node, list):
+        return [_unflatten(value, tensors) for value in node]
+    if isinstance(node, dict) and "__tensor__" in node:
+        return tensors[node["__tensor__"]]
+    if isinstance(node, dict):
+        return {key: _unflatten(value, tensors) for key, value in node["__dict__"]}
+    return node
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """What a checkpoint says of itself: all that eval, predict and serve need besides the weights."""
+
+    config: dict[str, Any]  # the resolved configuration of the run
+    labels: list[str]
+    precision: str  # of the autocast that the policy was trained and selected with
+
+
+def write_card(folder: Path, card: Card) -> None:
+    """Write the card of a checkpoint."""
+    content = {"rlft": __version__, "labels": card.labels, "precision": card.precision, "config": card.config}
+    (folder / CARD_FILE).write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
+
+
+def find_checkpoint(path: str) -> Path:
+    """The checkpoint folder of a run folder, or the folder itself; UsageError where there is none."""
+    folder = Path(path).expanduser()
+    for candidate in (current(folder / "checkpoint"), folder):
+        if (candidate / CARD_FILE).is_file():
+            return candidate
+    what = "has no checkpoint in it" if folder.exists() else "does not exist"
+    raise UsageError(f"checkpoint={path} {what}; give a run folder of rlft train, or the checkpoint/ folder inside one")
+
+
+def read_card(folder: Path) -> Card:
+    """Read the card of a checkpoint; RlftError where weights or card are damaged."""
+    try:
+        content = json.loads((folder / CARD_FILE).read_text(encoding="utf-8"))
+        card = Card(config=content["config"], labels=content["labels"], precision=content["precision"])
+        for file in sorted(folder.glob("*.safetensors")):
+            with safe_open(file, framework="pt"):
+                pass
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise RlftError(f"{folder} is damaged or incomplete ({error}); train again, or give another checkpoint") from error
+    if not list(folder.glob("*.safetensors")):
+        raise RlftError(f"{folder} holds no weights (*.safetensors); train again, or give another checkpoint")
+    return card
+
+
+def write_config(folder: Path, config: Mapping[str, Any]) -> None:
+    """Write the resolved configuration."""
+    write_text(folder / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
+
+
+def versions() -> dict[str, str]:
+    """Versions of rlft, Python and the packages that decide numbers."""
+    found = {"rlft": __version__, "python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return {**found, "torch": torch.__version__, "processor": torch.backends.cpu.get_cpu_capability()}
+
+
+def git_commit() -> str | None:
+    """Commit of the checkout that rlft runs from, with "+dirty" where files differ; None outside a checkout."""
+    here = Path(__file__).resolve().parent
+    try:
+        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, timeout=10)
+        changed = subprocess.run(["git", "status", "--porcelain"], cwd=here, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return head.stdout.strip() + ("+dirty" if changed.stdout.strip() else "") if head.returncode == 0 else None

@@ -1,0 +1,275 @@
+"""rlft train: run the phases of a training, evaluate, select, save, and say where everything is."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from rlft_cli import artifact, pipeline
+from rlft_cli.console import Console
+from rlft_cli.errors import RlftError, UsageError
+from rlft_cli.evaluation import Interval
+from rlft_cli.learner import Counts, NonFiniteError, Progress, Training, learn
+from rlft_cli.reward import Reward
+
+LOG_EVERY_STEPS = 10
+KEPT_BY_RESUME = ("console", "debug")  # the keys that a resumed run takes from the command line
+
+
+class Interrupted(RlftError):
+    """Ctrl-C: the state is saved and the run can go on."""
+
+    exit_status = 130
+
+
+@dataclass(kw_only=True)
+class Run:
+    """A training run between its commands: where it is, and what was best so far."""
+
+    folder: Path
+    config: DictConfig
+    setup: pipeline.Setup
+    console: Console
+    reward: Reward
+    best: float | None = None
+    best_passes: float = 0.0
+    without_gain: int = 0
+    phase: str = "main"
+    seconds: float = 0.0  # of training, evaluation left out
+    counts: Counts = field(default_factory=Counts)  # of phases that ended
+    stop: bool = False
+
+
+def run(config: DictConfig, console: Console) -> None:
+    """Train as configured; the run folder holds what came of it."""
+    if config.resume is not None:
+        config, folder = _resumed_config(config)
+        console.line(f"going on with {folder}")
+    else:
+        folder = artifact.create_run_folder(config.run_dir, config.runs, _option(config.task), _option(config.algo))
+        artifact.write_config(folder, pipeline.plain(config))
+    setup = pipeline.new_setup(config)
+    for message in setup.messages:
+        console.line(message)
+    console.line(_headline(setup))
+    this = Run(folder=folder, config=config, setup=setup, console=console, reward=pipeline.build(config.reward))
+    state = _load_state(folder) if _has_state(folder) else None
+    with _interruptible(this):
+        for phase in ("warm_start", "main"):
+            if state is None or state["phase"] == phase:
+                if phase == "main" or config.warm_start.fraction > 0:
+                    _phase(this, phase, state)
+                state = None
+    _finish(this)
+
+
+def _option(node: DictConfig) -> str:
+    """Name of the option that a component was chosen by: the module of its class."""
+    return str(node["_target_"]).split(".")[-2]
+
+
+def _resumed_config(config: DictConfig) -> tuple[DictConfig, Path]:
+    folder = Path(config.resume).expanduser()
+    if not (folder / "config.yaml").is_file():
+        raise UsageError(f"resume={config.resume} is not a run folder (it has no config.yaml); give one that rlft train made")
+    if (folder / "result.json").exists():
+        raise UsageError(f"resume={config.resume} has ended; evaluate it with: rlft eval checkpoint={config.resume}")
+    stored = OmegaConf.load(folder / "config.yaml")
+    assert isinstance(stored, DictConfig)
+    for key in KEPT_BY_RESUME:
+        stored[key] = config[key]
+    return stored, folder
+
+
+def _headline(setup: pipeline.Setup) -> str:
+    trainable = sum(w.numel() for w in setup.policy.parameters() if w.requires_grad)
+    sizes = ", ".join(f"{split} {len(ids)}" for split, ids in setup.ids.items())
+    labels = f", {len(setup.task.labels)} actions" if setup.task.labels else ""
+    return (
+        f"task {_option(setup.config.task)}, algo {_option(setup.config.algo)}, feedback {_option(setup.config.feedback)}"
+        f"{labels}; {sizes}; {trainable / 1e6:.2f}M weights to train, {setup.accelerator.mixed_precision} on "
+        f"{setup.accelerator.device}"
+    )
+
+
+def _phase(this: Run, phase: str, state: dict[str, Any] | None) -> None:
+    """Run one phase to its end, evaluating as configured."""
+    this.phase = phase
+    make = pipeline.warm_start_training if phase == "warm_start" else pipeline.main_training
+    training = make(this.setup)
+    if state is not None:
+        _restore(this, training, state)
+    next_look = this.config.selection.every_passes * (int(training.seen / len(training.sampler)) + 1)
+    window: list[dict[str, float]] = []
+    clock = time.perf_counter()
+    try:
+        for progress in learn(training):
+            window.append(progress.signals)
+            if progress.step % LOG_EVERY_STEPS == 0 or progress.done >= 1.0:
+                _log(this, training, progress, window)
+                window.clear()
+            due = phase == "main" and (progress.passes >= next_look - 1e-9 or progress.done >= 1.0)
+            if due or this.stop:
+                this.seconds += time.perf_counter() - clock
+                if due:
+                    next_look = progress.passes + this.config.selection.every_passes
+                    _look(this, progress)
+                _save_state(this, training)
+                clock = time.perf_counter()
+            if this.stop:
+                raise Interrupted(f"stopped by Ctrl-C; go on with: rlft train resume={this.folder}")
+            if _patience_spent(this):
+                this.console.line(f"stopping early: {this.without_gain} evaluations without gain")
+                break
+    except NonFiniteError as error:
+        _keep_batch(this, error)
+    this.seconds += time.perf_counter() - clock
+    for name, value in vars(training.counts).items():
+        setattr(this.counts, name, getattr(this.counts, name) + value)
+    if phase == "warm_start":
+        this.console.line(f"warm start on {training.counts.label_examples} labelled examples is done")
+
+
+def _patience_spent(this: Run) -> bool:
+    patience = this.config.selection.patience
+    return bool(patience) and this.config.selection.by != "last" and this.without_gain >= patience
+
+
+def _log(this: Run, training: Training, progress: Progress, window: list[dict[str, float]]) -> None:
+    """Append the mean signals of the last steps to metrics.jsonl; show some of them."""
+    names = {name for signals in window for name in signals}
+    means = {name: _mean([s[name] for s in window if name in s]) for name in sorted(names)}
+    row = {"phase": this.phase, "step": progress.step, "passes": round(progress.passes, 4), **means}
+    row["lr"] = training.optim.lr * training.optim.factor(progress.done)
+    if training.target is not None:
+        row["target_distance"] = training.target.distance()
+    artifact.append_line(this.folder / "metrics.jsonl", row)
+    if progress.step % (5 * LOG_EVERY_STEPS) == 0:
+        shown = ("phase", "step", "passes", "loss", "reward", "entropy", "kl", "nonzero_actions")
+        this.console.row({name: row[name] for name in shown if name in row})
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _look(this: Run, progress: Progress) -> None:
+    """Evaluate on dev, and keep the checkpoint where it is the best by the selection rule."""
+    found = this.setup.evaluator(this.config.evaluation).evaluate(this.setup.policy, this.setup.ids["dev"], this.reward)
+    primary = this.setup.task.primary
+    rule = this.config.selection.by
+    values = {name: interval["value"] for name, interval in found.metrics.items()}
+    artifact.append_line(
+        this.folder / "metrics.jsonl",
+        {"phase": this.phase, "step": progress.step, "passes": round(progress.passes, 4),
+         **{f"dev.{name}": value for name, value in values.items()}},
+    )
+    score = {"dev_metric": values[primary], "dev_reward": values["reward"], "last": progress.passes}[rule]
+    gained = this.best is None or score > this.best
+    this.console.row({"passes": round(progress.passes, 2), f"dev {primary}": values[primary], "dev reward": values["reward"],
+                      "best": "*" if gained and rule != "last" else None})
+    if values.get("predicted_entity_rate") == 0.0:
+        this.console.warn(
+            "the policy predicts no entity at all; it may have collapsed to O: raise warm_start.fraction, lower optim.lr "
+            "or reward.outside_weight, or raise algo.entropy_coefficient"
+        )
+    if gained:
+        this.best, this.best_passes, this.without_gain = score, progress.passes, 0
+        artifact.replace_folder(this.folder / "checkpoint", this.setup.save_checkpoint)
+    else:
+        this.without_gain += 1
+
+
+def _save_state(this: Run, training: Training) -> None:
+    state = {
+        "phase": this.phase, "training": training.state_dict(), "best": this.best, "best_passes": this.best_passes,
+        "without_gain": this.without_gain, "seconds": this.seconds, "counts": vars(this.counts).copy(),
+    }
+    artifact.replace_folder(this.folder / "state", lambda folder: artifact.save_nested(folder, state))
+
+
+def _has_state(folder: Path) -> bool:
+    return artifact.current(folder / "state").exists()
+
+
+def _load_state(folder: Path) -> dict[str, Any]:
+    return artifact.load_nested(folder / "state")
+
+
+def _restore(this: Run, training: Training, state: dict[str, Any]) -> None:
+    training.load_state_dict(state["training"])
+    this.best, this.best_passes, this.without_gain = state["best"], state["best_passes"], state["without_gain"]
+    this.seconds, this.counts = state["seconds"], Counts(**state["counts"])
+    artifact.truncate_log(this.folder / "metrics.jsonl", this.phase, training.step)
+
+
+def _keep_batch(this: Run, error: NonFiniteError) -> None:
+    batch = {name: value for name, value in vars(error.batch).items() if name != "observation"}
+    content = {"id": error.batch.observation["id"], **batch}
+    artifact.replace_folder(this.folder / "nonfinite_batch", lambda folder: artifact.save_nested(folder, content))
+    raise RlftError(f"{error}; the batch is kept in {this.folder / 'nonfinite_batch'}") from error
+
+
+def _finish(this: Run) -> None:
+    """Evaluate the saved checkpoint as a stranger would, write the result, and say what to do next."""
+    config, console = this.config, this.console
+    saved = pipeline.checkpoint_setup(str(this.folder), config.hardware, config.seed)
+    evaluator = saved.evaluator(config.evaluation)
+    metrics: dict[str, dict[str, Interval]] = {}
+    seconds = {"train": this.seconds}
+    for split in ("dev", "test"):
+        ids = pipeline.same_examples(this.setup, saved, split)
+        found = evaluator.evaluate(saved.policy, ids, this.reward)
+        metrics[split], seconds[f"evaluate_{split}"] = found.metrics, found.seconds
+    result = {
+        "task": _option(config.task), "algorithm": _option(config.algo), "model": model_name(config),
+        "feedback": _option(config.feedback), "seed": config.seed,
+        "selection": {"rule": config.selection.by, "metric": this.setup.task.primary, "passes": this.best_passes,
+                      "labels_of_dev_used": config.selection.by == "dev_metric"},
+        **metrics,
+        "seconds": {name: round(value, 2) for name, value in seconds.items()},
+        "used": vars(this.counts),
+        "signatures": this.setup.task.signatures(),
+        "versions": artifact.versions(), "git_commit": artifact.git_commit(),
+    }
+    artifact.write_json(this.folder / "result.json", result)
+    show_metrics(console, metrics["test"], "test")
+    console.line(f"run folder: {this.folder}", run_dir=str(this.folder))
+    console.line(f"evaluate it: rlft eval checkpoint={this.folder} split=test")
+
+
+def model_name(config: DictConfig) -> str:
+    """First source of the model's weights, or the kind of model where it has none."""
+    sources = config.model.get("sources") if "sources" in config.model else None
+    return str(sources[0]) if sources else _option(config.model)
+
+
+def show_metrics(console: Console, metrics: dict[str, Interval], split: str) -> None:
+    """Print metrics with their intervals."""
+    rows = [(name, m["value"], m["low"], m["high"]) for name, m in metrics.items()]
+    console.table(f"{split} (95 % bootstrap intervals)", ("metric", "value", "low", "high"), rows)
+
+
+@contextmanager
+def _interruptible(this: Run) -> Iterator[None]:
+    """Let the first Ctrl-C end the run at the next step, with its state saved; the second ends it at once."""
+
+    def on_interrupt(number: int, frame: FrameType | None) -> None:
+        if this.stop:
+            raise KeyboardInterrupt
+        this.stop = True
+        this.console.line("stopping after this step; press Ctrl-C again to stop at once")
+
+    before = signal.signal(signal.SIGINT, on_interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

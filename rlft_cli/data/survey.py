@@ -1,0 +1,146 @@
+"""What a person should know of a data set before training: sizes, lengths, labels, overlap, what a model must cut."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from rlft_cli.data import Splits
+from rlft_cli.data.bio import is_invalid
+from rlft_cli.data.checks import Row, labels_of, text_of
+from rlft_cli.model import Codec
+
+SPLITS = ("train", "dev", "test")
+# Chinese is written without blanks, so each of its characters counts as a word.
+_WORD = re.compile(r"[\u3400-\u9fff\uf900-\ufaff]|[^\s\u3400-\u9fff\uf900-\ufaff]+")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lengths:
+    """Mean, 95 % quantile (the smallest length that 95 % do not exceed) and maximum of some lengths."""
+
+    count: int
+    total: int
+    mean: float
+    p95: int
+    longest: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shared:
+    """Texts of one split that stand in another too; up to three of them as examples."""
+
+    first: str
+    second: str
+    count: int
+    of: int
+    examples: list[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What a task lets a model read, in tokens; None where the task has no such limit."""
+
+    window_tokens: int | None
+    windows: int | None
+    prompt_tokens: int | None
+    reply_tokens: int | None
+    context_turns: int | None
+
+
+def rows_of(splits: Splits) -> dict[str, list[Row]]:
+    """Rows of each split as plain lists, read once."""
+    return {"train": splits.train.to_list(), "dev": splits.dev.to_list(), "test": splits.test.to_list()}
+
+
+def lengths(values: Iterable[int]) -> Lengths:
+    """Summarise lengths; all zero where there are none."""
+    found = sorted(values)
+    if not found:
+        return Lengths(count=0, total=0, mean=0.0, p95=0, longest=0)
+    at = (95 * len(found) + 99) // 100 - 1  # rank ceil(.95 n), from 0
+    return Lengths(
+        count=len(found), total=sum(found), mean=sum(found) / len(found), p95=found[at], longest=found[-1]
+    )
+
+
+def word_count(kind: str, row: Row) -> int:
+    """Words of a row: as given where they are tagged, else runs without blanks and single Chinese characters."""
+    if kind == "tagged_words":
+        return len(row["words"])
+    contents = [turn["content"] for turn in row["turns"]] if kind == "dialogue" else [row["text"]]
+    return sum(len(_WORD.findall(content)) for content in contents)
+
+
+def label_counts(kind: str, rows: Sequence[Row]) -> Counter[str]:
+    """Entities by type, or examples by class."""
+    if kind == "tagged_words":
+        return Counter(tag[2:] for row in rows for tag in row["tags"] if tag.startswith("B-"))
+    return Counter(label for row in rows for label in labels_of(kind, row))
+
+
+def invalid_tags(rows: Sequence[Row]) -> int:
+    """Count I- tags that continue no entity (0 after loading, which refuses or repairs them)."""
+    return sum(is_invalid(pair, "BIO") for row in rows for pair in pairwise(["O", *row["tags"]]))
+
+
+def key_of(kind: str, row: Row) -> str:
+    """Lower-cased text with single blanks, by which examples count as the same."""
+    return " ".join(text_of(kind, row).lower().split())
+
+
+def overlaps(kind: str, rows: Mapping[str, Sequence[Row]]) -> list[Shared]:
+    """Examples of dev and test whose text is in train, and of test whose text is in dev."""
+    keys = {split: [key_of(kind, row) for row in rows[split]] for split in SPLITS}
+    found = []
+    for first, second in (("dev", "train"), ("test", "train"), ("test", "dev")):
+        known = set(keys[second])
+        same = [key for key in keys[first] if key in known]
+        found.append(Shared(
+            first=first, second=second, count=len(same), of=len(keys[first]), examples=list(dict.fromkeys(same))[:3]
+        ))
+    return found
+
+
+def repeats(kind: str, rows: Sequence[Row]) -> tuple[int, list[str]]:
+    """How many examples repeat an earlier one's text, and up to three of the most repeated texts."""
+    counts = Counter(key_of(kind, row) for row in rows)
+    often = [key for key, count in counts.most_common(3) if count > 1]
+    return len(rows) - len(counts), often
+
+
+def contradictions(kind: str, rows: Mapping[str, Sequence[Row]]) -> dict[str, list[str]]:
+    """Texts that occur with more than one label (or tagging) in all splits together, with what they carry."""
+    seen: dict[str, dict[str, None]] = {}
+    for split in SPLITS:
+        for row in rows[split]:
+            answer = row["label"] if kind == "labelled_text" else " ".join(row["tags"])
+            seen.setdefault(key_of(kind, row), {})[answer] = None
+    return {key: list(answers) for key, answers in seen.items() if len(answers) > 1}
+
+
+def input_tokens(kind: str, rows: Sequence[Row], codec: Codec) -> list[int]:
+    """Model tokens of each sentence or text, with what the model puts around them."""
+    around = len(codec.prefix) + len(codec.suffix)
+    if kind == "tagged_words":
+        vocabulary = list({word for row in rows for word in row["words"]})
+        size = dict(zip(vocabulary, map(len, codec.word_pieces(vocabulary)), strict=True))
+        return [around + sum(size[word] for word in row["words"]) for row in rows]
+    return [around + len(ids) for ids in codec.text_ids([row["text"] for row in rows])]
+
+
+def reply_tokens(rows: Sequence[Row], codec: Codec, context_turns: int | None) -> tuple[list[int], list[int]]:
+    """Tokens of each prompt (the turns before a reply, without the chat template) and of each reply with its end."""
+    contents = list({turn["content"] for row in rows for turn in row["turns"]})
+    size = dict(zip(contents, map(len, codec.text_ids(contents)), strict=True))
+    prompts, replies = [], []
+    for row in rows:
+        sizes = [size[turn["content"]] for turn in row["turns"]]
+        for n, turn in enumerate(row["turns"]):
+            if n and turn["role"] == "assistant":
+                prompts.append(sum(sizes[:n] if context_turns is None else sizes[max(0, n - context_turns) : n]))
+                replies.append(sizes[n] + 1)
+    return prompts, replies

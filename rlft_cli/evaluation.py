@@ -1,0 +1,123 @@
+"""How good a policy is: greedy episodes, scored by the task, beside the reward they earn; with intervals."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from rlft_cli.episode import demonstrate, rollout
+from rlft_cli.errors import RlftError
+from rlft_cli.explore.greedy import Greedy
+from rlft_cli.returns import action_log_prob
+from rlft_cli.reward import Batch, Reward
+from rlft_cli.sampler import budget_batches
+from rlft_cli.task import Task
+
+Interval = dict[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What an evaluation found, in the order of the ids it was given."""
+
+    predictions: list[Any]
+    metrics: dict[str, Interval]
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluator:
+    """Greedy evaluation of a policy on examples of a task."""
+
+    task: Task
+    device: torch.device
+    autocast: Callable[[], AbstractContextManager[Any]]
+    batch_tokens: int
+    resamples: int
+    seed: int
+
+    def batches(self, ids: Sequence[int]) -> list[list[int]]:
+        """Places in ``ids`` in batches of like length."""
+        cost = self.task.cost(ids)
+        order = sorted(range(len(ids)), key=cost.__getitem__)
+        return list(budget_batches(order, cost, self.batch_tokens, 512))
+
+    def _observe(self, ids: list[int]) -> dict[str, Tensor]:
+        return {name: tensor.to(self.device) for name, tensor in self.task.collate(ids).items()}
+
+    @torch.no_grad()
+    def predict(self, policy: nn.Module, ids: Sequence[int]) -> list[Any]:
+        """Greedy predictions, one per id."""
+        policy.eval()
+        found: dict[int, Any] = {}
+        for places in self.batches(ids):
+            some = [ids[place] for place in places]
+            action, mask = self._greedy(policy, some)
+            found.update(zip(places, self.task.decode(action, mask, some), strict=True))
+        return [found[place] for place in range(len(ids))]
+
+    def _greedy(self, policy: Any, ids: list[int]) -> tuple[Tensor, Tensor]:
+        with self.autocast():
+            trajectory = rollout(
+                policy, self.task, self._observe(ids), Greedy(split_ties=False), samples=1, progress=1.0,
+                generator=torch.Generator(device=self.device), values=lambda scores: scores,
+            )
+        return trajectory.action, trajectory.mask
+
+    @torch.no_grad()
+    def evaluate(self, policy: nn.Module, ids: Sequence[int], reward: Reward) -> Evaluation:
+        """Predict, score against the references, and judge with the reward that training used."""
+        if not ids:
+            raise RlftError("there are no examples to evaluate on; give a split that is not empty")
+        start = time.perf_counter()
+        policy.eval()
+        found: dict[int, Any] = {}
+        earned, decisions = np.zeros(len(ids)), np.zeros(len(ids))
+        for places in self.batches(ids):
+            some = [ids[place] for place in places]
+            action, mask = self._greedy(policy, some)
+            predictions, references = self.task.decode(action, mask, some), self.task.references(some)
+            found.update(zip(places, predictions, strict=True))
+            paid = reward(action, mask, Batch(references=references, predictions=predictions, labels=self.task.labels))
+            earned[places], decisions[places] = paid.sum(1).cpu().numpy(), mask.sum(1).cpu().numpy()
+        predictions = [found[place] for place in range(len(ids))]
+        metrics = dict(self.task.score(predictions, self.task.references(ids), self.seed, self.resamples))
+        metrics["reward"] = self._ratio(earned, np.ones(len(ids)))
+        if self.task.decisions == "tokens":
+            metrics["perplexity"] = self._perplexity(policy, ids)
+        return Evaluation(predictions=predictions, metrics=metrics, seconds=time.perf_counter() - start)
+
+    def _perplexity(self, policy: nn.Module, ids: Sequence[int]) -> Interval:
+        """exp of the mean negative log-likelihood of the reference's tokens, its end included."""
+        nll, tokens = np.zeros(len(ids)), np.zeros(len(ids))
+        for places in self.batches(ids):
+            known = demonstrate(self.task, self._observe([ids[place] for place in places])).to(self.device)
+            with self.autocast():
+                scores = policy(known.observation, known.action).scores
+            log_prob = torch.where(known.mask, action_log_prob(scores, known.action), 0.0)
+            nll[places], tokens[places] = -log_prob.sum(1).cpu().numpy(), known.mask.sum(1).cpu().numpy()
+        mean = self._ratio(nll, tokens)
+        return {name: float(np.exp(value)) for name, value in mean.items()}
+
+    def _ratio(self, top: np.ndarray, bottom: np.ndarray) -> Interval:
+        """sum(top) / sum(bottom) with a 95 % percentile bootstrap interval over examples."""
+        return ratio_interval(top, bottom, self.seed, self.resamples)
+
+
+def ratio_interval(top: np.ndarray, bottom: np.ndarray, seed: int, resamples: int) -> Interval:
+    """sum(top) / sum(bottom) of per-example numbers [n], with a 95 % percentile bootstrap interval."""
+    value = float(top.sum() / bottom.sum())
+    if resamples == 0:
+        return {"value": value, "low": value, "high": value}
+    random = np.random.default_rng(seed)
+    weights = random.multinomial(len(top), np.full(len(top), 1 / len(top)), size=resamples).astype(float)
+    draws = (weights @ top) / np.maximum(weights @ bottom, 1e-12)
+    low, high = np.percentile(draws, [2.5, 97.5])
+    return {"value": value, "low": float(low), "high": float(high)}

@@ -1,0 +1,1 @@
+"""What predictions are worth: pure functions from predictions and references to metrics with 95 % intervals."""

@@ -1,0 +1,66 @@
+"""Pretrained causal language models (SmolLM2, GPT-2 ...) as policies over tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from rlft_cli.errors import RlftError
+from rlft_cli.model.codec import HFCodec
+from rlft_cli.model.source import locate
+from rlft_cli.model.tokens import TokenPolicy
+from rlft_cli.model.words import load_heads
+
+# The names that configurations of causal language models give to their dropout probabilities.
+_DROPOUTS = ("attention_dropout", "attn_pdrop", "embd_pdrop", "hidden_dropout", "resid_pdrop", "dropout")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decoder:
+    """A causal language model from a source in Hub format."""
+
+    decides: ClassVar[tuple[str, ...]] = ("tokens",)
+
+    sources: list[str]
+    dropout: Annotated[float, "[0, 1)"]
+    max_tokens: Annotated[int, "[8, inf)"] | None
+    chat_template: str | None
+
+    def open(self) -> Path:
+        """Folder of the pretrained weights; RlftError where no source can be reached."""
+        return locate(self.sources)
+
+    def codec(self, folder: Path | None, corpus: Iterable[str]) -> HFCodec:
+        """The tokenizer that lies beside the weights, with its chat template or the configured one."""
+        assert folder is not None
+        return HFCodec.load(folder, self.max_tokens, self.chat_template)
+
+    def policy(self, folder: Path | None, task: Any, reads: frozenset[str]) -> nn.Module:
+        """The language model of a folder in float32, and the heads of a checkpoint; RlftError where unreadable."""
+        assert folder is not None
+        try:
+            config = AutoConfig.from_pretrained(folder, local_files_only=True)
+            own = config.to_dict()
+            config.update({name: self.dropout for name in _DROPOUTS if name in own})
+            body = AutoModelForCausalLM.from_pretrained(
+                folder, config=config, dtype=torch.float32, attn_implementation="sdpa", use_safetensors=True,
+                local_files_only=True,
+            )
+        except Exception as problem:  # transformers, safetensors and the operating system raise many kinds
+            raise RlftError(
+                f"{folder}: cannot read a causal language model ({type(problem).__name__}: {problem}); expected "
+                "config.json and model.safetensors in Hub format: fetch the model again (rlft models fetch NAME), or "
+                "give another checkpoint"
+            ) from problem
+        policy = TokenPolicy(body=body, codec=task.codec, reads=reads)
+        load_heads(policy, folder)
+        return policy
+
+
+__all__ = ["Decoder"]

@@ -1,0 +1,73 @@
+"""Pretrained bidirectional encoders (BERT, RoBERTa, DistilBERT, MiniLM ...) as policies over tags and classes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, PreTrainedModel
+
+from rlft_cli.model.codec import HFCodec
+from rlft_cli.model.source import locate
+from rlft_cli.model.words import word_policy
+
+
+class EncoderBody(nn.Module):
+    """A transformers encoder as ids -> hidden states."""
+
+    def __init__(self, encoder: PreTrainedModel) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.width: int = encoder.config.hidden_size
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Hidden states [W, L, D] of ids [W, L]; padding where the mask is 0."""
+        hidden: Tensor = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        return hidden
+
+    def save_pretrained(self, folder: Path) -> None:
+        """Write config.json and model.safetensors, as transformers' AutoModel loads them."""
+        self.encoder.save_pretrained(folder)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoder:
+    """An encoder from a source in Hub format."""
+
+    decides: ClassVar[tuple[str, ...]] = ("tags", "classes")
+
+    sources: list[str]
+    pooling: Literal["mean", "first"]
+    dropout: Annotated[float, "[0, 1)"]
+    head_width: Annotated[int, "[1, inf)"]
+    max_tokens: Annotated[int, "[8, inf)"] | None
+
+    def open(self) -> Path:
+        """Folder of the pretrained weights; RlftError where no source can be reached."""
+        return locate(self.sources)
+
+    def codec(self, folder: Path | None, corpus: Iterable[str]) -> HFCodec:
+        """The tokenizer that lies beside the weights."""
+        assert folder is not None
+        return HFCodec.load(folder, self.max_tokens)
+
+    def policy(self, folder: Path | None, task: Any, reads: frozenset[str]) -> nn.Module:
+        """Encoder with the head that the task's decisions need."""
+        assert folder is not None
+        config = AutoConfig.from_pretrained(folder)
+        for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout"):
+            if name in config.to_dict():
+                setattr(config, name, self.dropout)
+        encoder = AutoModel.from_pretrained(
+            folder, config=config, dtype=torch.float32, use_safetensors=True, **_no_pooler(config.model_type)
+        )
+        return word_policy(EncoderBody(encoder), task, self.head_width, self.dropout, self.pooling, reads, folder)
+
+
+def _no_pooler(model_type: str) -> dict[str, bool]:
+    """BERT and RoBERTa carry a pooler that no policy reads; leave it out, so that every weight is trained."""
+    return {"add_pooling_layer": False} if model_type in ("bert", "roberta") else {}

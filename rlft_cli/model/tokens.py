@@ -1,0 +1,156 @@
+"""The policy over tokens: any causal language model as scores of the next token, acting with a cache or in one pass."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
+
+from rlft_cli.episode import ILLEGAL_SCORE
+from rlft_cli.errors import RlftError
+from rlft_cli.model import Codec, Output
+from rlft_cli.task import State
+
+
+class SpeakingCodec(Codec, Protocol):
+    """A codec whose tokenizer says which ids are text and which are marks."""
+
+    tokenizer: PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenCache:
+    """What was read so far in N episodes; used up by ``step``, which may change it in place."""
+
+    past: Any  # keys and values (transformers.Cache), or the state of a recurrent body
+    mask: Tensor  # [N, P + t] bool: which inputs are real
+    scores: Tensor  # [N, V] of the first decision
+
+
+def illegal_tokens(codec: SpeakingCodec, vocabulary: int) -> Tensor:
+    """Ids that no reply may hold, bool [vocabulary]: special tokens but the end of a reply, and ids without a token.
+
+    The pad id is among them only where it is a special token; a tokenizer without one (GPT-2) pads with a word.
+    """
+    illegal = torch.zeros(vocabulary, dtype=torch.bool)
+    marks = {n for n, token in codec.tokenizer.added_tokens_decoder.items() if token.special}
+    marks |= set(codec.tokenizer.all_special_ids)
+    illegal[[n for n in marks if 0 <= n < vocabulary]] = True
+    illegal[len(codec.tokenizer) :] = True  # rows that only round the embedding up
+    illegal[codec.eos_id] = False
+    return illegal
+
+
+class TokenPolicy(nn.Module):
+    """Scores of the next token given prompt and reply so far.
+
+    ``body`` is called as transformers calls a causal language model, so that LoRA may wrap it; a recurrent body takes
+    the same arguments. ``body.config`` tells ``hidden_size`` and ``vocab_size`` while the policy is built.
+
+    The observation holds "prompt_ids" [B, P] int64, padded on the left, and "prompt_mask" [B, P] bool. Positions and
+    masks come from "prompt_mask" and never from the ids, so that the pad id may be any id, even one that the model
+    does not have.
+    """
+
+    def __init__(self, *, body: Any, codec: SpeakingCodec, reads: frozenset[str]) -> None:
+        super().__init__()
+        self.body = body
+        self.vocabulary: int = body.config.vocab_size
+        if not 0 <= codec.eos_id < self.vocabulary:
+            raise RlftError(
+                f"the tokenizer ends replies with id {codec.eos_id}, the model knows ids 0 to {self.vocabulary - 1}; "
+                "tokenizer and weights are of different models, choose another one with model="
+            )
+        self.illegal: Tensor
+        self.register_buffer("illegal", illegal_tokens(codec, self.vocabulary), persistent=False)
+        self.value = nn.Linear(body.config.hidden_size, 1) if "value" in reads else None
+        if self.value is not None:
+            nn.init.zeros_(self.value.weight)
+            nn.init.zeros_(self.value.bias)
+
+    def forward(self, observation: dict[str, Tensor], action: Tensor) -> Output:
+        """Score known replies: action [N, T] -> scores [N, T, V] float32 (value [N, T]), N = B * k.
+
+        One pass over prompt and reply; the last action needs no input. With k > 1 the prompts are read once for all
+        their samples (the last prompt token excepted, which gives the first scores) and the k replies go on from there.
+        Ids after the end of a reply may be anything: attention is causal, and unknown ids are read as 0.
+        """
+        ids, mask = self._prompt(observation)
+        samples = action.shape[0] // ids.shape[0]
+        past = None
+        if samples > 1 and ids.shape[1] > 1:
+            past = _repeat(self._run(ids[:, :-1], mask[:, :-1], None, keep=1, cached=True)[2], samples)
+            ids = ids[:, -1:]
+        ids = torch.cat([ids.repeat_interleave(samples, dim=0), self._known(action[:, :-1])], dim=1)
+        mask = mask.repeat_interleave(samples, dim=0)
+        mask = torch.cat([mask, mask.new_ones(action.shape[0], action.shape[1] - 1)], dim=1)
+        scores, hidden, _ = self._run(ids, mask, past, keep=action.shape[1], cached=past is not None)
+        return Output(scores=scores, value=self._value(hidden))
+
+    def begin(self, observation: dict[str, Tensor], samples: int) -> TokenCache:
+        """Read the prompts once, B rows, and give each of the N = B * samples episodes its copy of the cache."""
+        ids, mask = self._prompt(observation)
+        scores, _, past = self._run(ids, mask, None, keep=1, cached=True)
+        return TokenCache(
+            past=_repeat(past, samples),
+            mask=mask.repeat_interleave(samples, dim=0),
+            scores=scores[:, 0].repeat_interleave(samples, dim=0),
+        )
+
+    def step(self, cache: TokenCache, state: State) -> tuple[Tensor, TokenCache]:
+        """Scores [N, V] of token ``state.t``, after reading ``state.previous`` [N]; finished rows may hold any id."""
+        if state.t == 0:
+            return cache.scores, cache
+        mask = torch.cat([cache.mask, cache.mask.new_ones(cache.mask.shape[0], 1)], dim=1)
+        scores, _, past = self._run(self._known(state.previous[:, None]), mask, cache.past, keep=1, cached=True)
+        return scores[:, 0], TokenCache(past=past, mask=mask, scores=cache.scores)
+
+    def _prompt(self, observation: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        mask = observation["prompt_mask"].bool()
+        return self._known(observation["prompt_ids"]).masked_fill(~mask, 0), mask
+
+    def _known(self, ids: Tensor) -> Tensor:
+        return ids.masked_fill((ids < 0) | (ids >= self.vocabulary), 0)
+
+    def _run(
+        self, ids: Tensor, mask: Tensor, past: Any, *, keep: int, cached: bool
+    ) -> tuple[Tensor, Tensor | None, Any]:
+        """Read ids [N, L] after ``past``, mask [N, past + L]; scores [N, keep, V], hidden [N, keep, D], the cache."""
+        position = (mask.long().cumsum(1) - 1).clamp(min=0)[:, -ids.shape[1] :]
+        output = self.body(
+            input_ids=ids,
+            attention_mask=mask.long(),
+            position_ids=position,
+            past_key_values=past,
+            use_cache=cached,
+            logits_to_keep=keep,
+            output_hidden_states=self.value is not None,
+        )
+        past = output.past_key_values
+        if cached and (past is None or past.get_seq_length() != mask.shape[1]):
+            raise RlftError(
+                f"{type(self.body).__name__} kept no cache of the {mask.shape[1]} tokens that it read; replies need "
+                "one: choose another model with model=, or switch off what disables the cache (gradient checkpointing)"
+            )
+        # In place: [N, keep, V] is the largest tensor of a step, and the backward pass of lm_head does not read it.
+        scores = output.logits.float().masked_fill_(self.illegal, ILLEGAL_SCORE)
+        return scores, output.hidden_states[-1][:, -keep:] if self.value is not None else None, past
+
+    def _value(self, hidden: Tensor | None) -> Tensor | None:
+        if self.value is None or hidden is None:
+            return None
+        with torch.autocast(hidden.device.type, enabled=False):
+            value: Tensor = self.value(hidden.float()).squeeze(-1)
+        return value
+
+
+def _repeat(past: Any, samples: int) -> Any:
+    if samples > 1:
+        past.batch_repeat_interleave(samples)
+    return past
+
+
+__all__ = ["SpeakingCodec", "TokenCache", "TokenPolicy", "illegal_tokens"]

@@ -1,0 +1,203 @@
+"""Policies over tags and classes: one encoder pass, then a small head that the decisions walk through."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from rlft_cli.episode import ILLEGAL_SCORE
+from rlft_cli.errors import RlftError
+from rlft_cli.model import Output
+from rlft_cli.returns import dueling
+from rlft_cli.task import State
+
+HEADS_FILE = "heads.safetensors"
+
+
+def legal_transitions(tags: Sequence[str]) -> Tensor:
+    """BIO legality [A + 1, A] of (previous tag, tag); the last row is the start of a sentence.
+
+    I-X may follow B-X or I-X only; everything else may follow anything (Ramshaw and Marcus 1995, IOB2).
+    """
+    legal = torch.ones(len(tags) + 1, len(tags), dtype=torch.bool)
+    for n, tag in enumerate(tags):
+        if tag.startswith("I-"):
+            allowed = {f"B-{tag[2:]}", tag}
+            legal[:, n] = torch.tensor([previous in allowed for previous in tags] + [False])
+    return legal
+
+
+class Head(nn.Module):
+    """Hidden features to scores, and to values or a dueling split where the algorithm reads them."""
+
+    def __init__(self, width: int, head_width: int, actions: int, histories: int, dropout: float, reads: frozenset[str]):
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        self.project = nn.Linear(width, head_width)
+        self.history = nn.Embedding(histories, head_width) if histories else None
+        self.norm = nn.LayerNorm(head_width)
+        self.score = nn.Linear(head_width, actions)
+        self.advantage_value = nn.Linear(head_width, 1) if "dueling" in reads else None
+        self.value = nn.Linear(head_width, 1) if "value" in reads else None
+        nn.init.normal_(self.score.weight, std=0.02)  # scores near 0: optimistic under a 0/1 reward (METHODS 2.3)
+        nn.init.zeros_(self.score.bias)
+        if self.history is not None:
+            nn.init.normal_(self.history.weight, std=0.02)
+
+    def features(self, hidden: Tensor) -> Tensor:
+        """Project hidden states [..., D] once; what every history shares [..., H]."""
+        projected: Tensor = self.project(self.dropout(hidden))
+        return projected
+
+    def forward(self, features: Tensor, previous: Tensor | None, legal: Tensor | None) -> Output:
+        """Scores [..., A] of features [..., H] after the actions ``previous`` [...], legal [..., A]."""
+        if self.history is not None and previous is not None:
+            features = features + self.history(previous)
+        features = torch.relu(self.norm(features))
+        scores: Tensor = self.score(features)
+        if self.advantage_value is not None:
+            allowed = legal if legal is not None else torch.ones_like(scores, dtype=torch.bool)
+            scores = dueling(self.advantage_value(features), scores, allowed)
+        if legal is not None:
+            scores = scores.masked_fill(~legal, ILLEGAL_SCORE)
+        value = self.value(features).squeeze(-1) if self.value is not None else None
+        return Output(scores=scores, value=value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WordCache:
+    """Features of every decision, read once."""
+
+    features: Tensor  # [N, T, H]
+
+
+class TagPolicy(nn.Module):
+    """Scores of tags in context; the previous tag is part of the state and masks illegal tags."""
+
+    def __init__(self, *, body: nn.Module, width: int, tags: Sequence[str], head_width: int, dropout: float,
+                 reads: frozenset[str]) -> None:
+        super().__init__()
+        self.body = body
+        self.actions = len(tags)
+        self.head = Head(width, head_width, len(tags), len(tags) + 1, dropout, reads)
+        self.legal: Tensor
+        self.register_buffer("legal", legal_transitions(tags), persistent=False)
+
+    def _features(self, observation: dict[str, Tensor]) -> Tensor:
+        hidden = self.body(observation["input_ids"], observation["attention_mask"])  # [W, L, D]
+        words = hidden[observation["word_window"], observation["word_position"]]  # [B, T, D]
+        with torch.autocast(words.device.type, enabled=False):  # float32 head: acting and learning agree (law 1)
+            return self.head.features(words.float())
+
+    def _score(self, features: Tensor, previous: Tensor) -> Output:
+        previous = torch.where(previous < 0, self.actions, previous)
+        with torch.autocast(features.device.type, enabled=False):
+            output: Output = self.head(features, previous, self.legal[previous])
+        return output
+
+    def forward(self, observation: dict[str, Tensor], action: Tensor) -> Output:
+        """Score known tags: action [N, T] -> scores [N, T, A], N = B * k."""
+        features = self._features(observation)
+        features = features.repeat_interleave(action.shape[0] // features.shape[0], dim=0)
+        start = torch.full_like(action[:, :1], -1)
+        return self._score(features, torch.cat([start, action[:, :-1]], dim=1))
+
+    def begin(self, observation: dict[str, Tensor], samples: int) -> WordCache:
+        """Encode the sentences once for ``samples`` episodes each."""
+        return WordCache(features=self._features(observation).repeat_interleave(samples, dim=0))
+
+    def step(self, cache: WordCache, state: State) -> tuple[Tensor, WordCache]:
+        """Scores [N, A] of the tag of word ``state.t``."""
+        return self._score(cache.features[:, state.t], state.previous).scores, cache
+
+
+class ClassPolicy(nn.Module):
+    """Scores of classes of a text; one decision."""
+
+    def __init__(self, *, body: nn.Module, width: int, classes: Sequence[str], head_width: int, dropout: float,
+                 pooling: str, reads: frozenset[str]) -> None:
+        super().__init__()
+        self.body = body
+        self.pooling = pooling
+        self.head = Head(width, head_width, len(classes), 0, dropout, reads)
+
+    def _features(self, observation: dict[str, Tensor]) -> Tensor:
+        mask, row = observation["attention_mask"], observation["window_row"]
+        hidden = self.body(observation["input_ids"], mask)  # [W, L, D]
+        with torch.autocast(hidden.device.type, enabled=False):
+            weight = mask.float() if self.pooling == "mean" else _first_of(mask).float()
+            total = hidden.new_zeros(observation["id"].shape[0], hidden.shape[2], dtype=torch.float32)
+            total = total.index_add(0, row, (hidden.float() * weight[..., None]).sum(1))
+            count = torch.zeros_like(total[:, 0]).index_add(0, row, weight.sum(1))
+            return self.head.features(total / count[:, None]).unsqueeze(1)  # [B, 1, H]
+
+    def forward(self, observation: dict[str, Tensor], action: Tensor) -> Output:
+        """Score the classes: action [N, 1] -> scores [N, 1, A]."""
+        features = self._features(observation)
+        features = features.repeat_interleave(action.shape[0] // features.shape[0], dim=0)
+        return self._score(features)
+
+    def _score(self, features: Tensor) -> Output:
+        with torch.autocast(features.device.type, enabled=False):
+            output: Output = self.head(features, None, None)
+        return output
+
+    def begin(self, observation: dict[str, Tensor], samples: int) -> WordCache:
+        """Encode the texts once for ``samples`` episodes each."""
+        return WordCache(features=self._features(observation).repeat_interleave(samples, dim=0))
+
+    def step(self, cache: WordCache, state: State) -> tuple[Tensor, WordCache]:
+        """Scores [N, A] of the one decision."""
+        return self._score(cache.features[:, state.t]).scores, cache
+
+
+def _first_of(mask: Tensor) -> Tensor:
+    """Mark the first input of each window: [W, L]."""
+    return (torch.arange(mask.shape[1], device=mask.device)[None, :] == 0) & mask.bool()
+
+
+def save_heads(policy: nn.Module, folder: Path) -> None:
+    """Write every weight that is not in ``policy.body``."""
+    heads = {k: v.contiguous() for k, v in policy.state_dict().items() if not k.startswith("body.")}
+    save_file(heads, folder / HEADS_FILE)
+
+
+def load_heads(policy: nn.Module, folder: Path) -> None:
+    """Load the heads where the folder has them (a checkpoint of rlft); RlftError where they do not fit.
+
+    A value or dueling head that the checkpoint lacks (it was trained by another algorithm) keeps its start.
+    """
+    if not (folder / HEADS_FILE).exists():
+        return
+    stored, own = load_file(folder / HEADS_FILE), policy.state_dict()
+    wrong = [k for k, v in stored.items() if k in own and own[k].shape != v.shape]
+    if wrong:
+        raise RlftError(
+            f"{folder / HEADS_FILE}: {wrong[0]} has shape {list(stored[wrong[0]].shape)}, this task and model need "
+            f"{list(own[wrong[0]].shape)}; start from a checkpoint with the same labels and model.head_width"
+        )
+    policy.load_state_dict({k: v for k, v in stored.items() if k in own}, strict=False)
+
+
+def word_policy(body: nn.Module, task: Any, head_width: int, dropout: float, pooling: str, reads: frozenset[str],
+                folder: Path | None) -> nn.Module:
+    """The policy over tags or classes on a body; heads come from the folder where it has them."""
+    width = int(body.width)
+    policy: nn.Module
+    if task.decisions == "tags":
+        policy = TagPolicy(body=body, width=width, tags=task.labels, head_width=head_width, dropout=dropout, reads=reads)
+    else:
+        policy = ClassPolicy(body=body, width=width, classes=task.labels, head_width=head_width, dropout=dropout,
+                             pooling=pooling, reads=reads)
+    if folder is not None:
+        load_heads(policy, folder)
+    return policy
+
+
+__all__ = ["ClassPolicy", "TagPolicy", "legal_transitions", "load_heads", "save_heads", "word_policy"]

@@ -1,0 +1,139 @@
+"""Refuses choices that cannot work together, from the traits of the chosen classes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from rlft_cli.components import Problem
+from rlft_cli.options import Library
+from rlft_cli.sources import NoSuchTarget, read_target
+
+Traits = Mapping[str, Any]
+_WHAT = {"model": "decides", "algo": "decisions", "reward": "decisions", "explore": "decisions"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pairing:
+    """A composed config as the rules see it."""
+
+    library: Library
+    values: Mapping[str, Any]
+    chosen: Mapping[str, str | None]
+
+    def traits(self, group: str) -> Traits:
+        """Traits of the chosen class; empty where it cannot be read (which is reported elsewhere)."""
+        value = self.values.get(group)
+        return _traits_of(value.get("_target_")) if isinstance(value, dict) else {}
+
+    def name(self, group: str) -> str:
+        """The choice as the user types it."""
+        return f"{group}={self.chosen.get(group) or '?'}"
+
+    def others(self, group: str, fits: Callable[[Traits], bool]) -> str:
+        """Options of a group that would fit, as the user types them."""
+        names = []
+        for option in self.library.options.get(group, {}):
+            source = self.library.option(group, option)
+            if (
+                source is not None
+                and option != self.chosen.get(group)
+                and fits(_traits_of(source.values.get("_target_")))
+            ):
+                names.append(f"{group}={option}")
+        return ", ".join(names)
+
+
+def impossible_pairs(pairing: Pairing) -> Iterator[Problem]:
+    """Yield every pair of choices that cannot work; a rule whose traits are not declared is skipped."""
+    yield from _decisions(pairing)
+    yield from _labels(pairing)
+    yield from _on_policy(pairing)
+    if pairing.values.get("run_dir") is not None and pairing.values.get("resume") is not None:
+        yield Problem(key="run_dir, resume", text="a resumed run goes on in its own folder; leave run_dir out")
+
+
+def _decisions(pairing: Pairing) -> Iterator[Problem]:
+    """The task's decisions must be among those that model, algorithm, reward and exploration can handle."""
+    wanted = pairing.traits("task").get("decisions")
+    for group, trait in _WHAT.items():
+        able = _able(pairing.values.get(group), trait)
+        if wanted is None or not isinstance(able, Collection) or wanted in able:
+            continue
+        verb = "decides" if group == "model" else "is for"
+        text = f"the task decides {wanted}, {pairing.name(group)} {verb} {_listed(able)}"
+        mine = pairing.others(group, partial(_handles, trait=trait, decision=wanted))
+        theirs = pairing.others("task", partial(_is_among, able=able))
+        yield _problem(pairing, "task", group, text, mine, theirs)
+
+
+def _handles(traits: Traits, trait: str, decision: str) -> bool:
+    return decision in (traits.get(trait) or ())
+
+
+def _is_among(traits: Traits, able: Collection[str]) -> bool:
+    return traits.get("decisions") in able
+
+
+def _labels(pairing: Pairing) -> Iterator[Problem]:
+    """Learning from demonstrations needs labels; a warm start is for algorithms that do not see them anyway."""
+    needs, reveals = pairing.traits("algo").get("needs"), pairing.traits("feedback").get("reveals")
+    if needs == "labels" and reveals is not None and reveals != "labels":
+        text = f"{pairing.name('algo')} learns from labels, {pairing.name('feedback')} reveals {reveals} only"
+        mine = pairing.others("feedback", lambda traits: traits.get("reveals") == "labels")
+        theirs = pairing.others("algo", lambda traits: traits.get("needs") == "rewards")
+        yield _problem(pairing, "algo", "feedback", text, mine, theirs)
+    warm_start = pairing.values.get("warm_start")
+    fraction = warm_start.get("fraction") if isinstance(warm_start, dict) else None
+    if needs == "labels" and isinstance(fraction, int | float) and fraction > 0:
+        text = f"{pairing.name('algo')} learns from all labels and needs no warm start; type warm_start.fraction=0"
+        yield Problem(key=f"{pairing.name('algo')} warm_start.fraction={fraction}", text=text)
+
+
+def _on_policy(pairing: Pairing) -> Iterator[Problem]:
+    """An on-policy algorithm learns from its own fresh samples only."""
+    algo = pairing.traits("algo")
+    if algo.get("on_policy") is not True:
+        return
+    name = pairing.name("algo")
+    theirs = pairing.others("algo", lambda other: other.get("on_policy") is False and other.get("needs") == "rewards")
+    if pairing.traits("memory").get("fresh") is False:
+        text = f"{name} is on-policy: it learns from fresh episodes only, {pairing.name('memory')} keeps old ones"
+        mine = pairing.others("memory", lambda traits: traits.get("fresh") is True)
+        yield _problem(pairing, "algo", "memory", text, mine, theirs)
+    if algo.get("needs") == "rewards" and pairing.traits("explore").get("on_policy") is False:
+        text = f"{name} is on-policy: it must sample from the policy itself, {pairing.name('explore')} does not"
+        mine = pairing.others("explore", lambda traits: traits.get("on_policy") is True)
+        yield _problem(pairing, "algo", "explore", text, mine, theirs)
+
+
+def _problem(pairing: Pairing, first: str, second: str, text: str, mine: str, theirs: str) -> Problem:
+    ways = " or, instead, ".join(way for way in (mine, theirs) if way)
+    return Problem(key=f"{pairing.name(first)} {pairing.name(second)}", text=text + (f"; type {ways}" if ways else ""))
+
+
+def _able(value: Any, trait: str) -> Collection[str] | None:
+    """What a component can handle: what it says, as far as the components inside it can too."""
+    if not isinstance(value, dict):
+        return None
+    declared = _traits_of(value.get("_target_")).get(trait)
+    if not isinstance(declared, Collection):
+        return None
+    able = list(declared)
+    for item in [item for part in value.values() for item in (part if isinstance(part, list) else [part])]:
+        if isinstance(item, dict) and "_target_" in item and (within := _able(item, trait)) is not None:
+            able = [decision for decision in able if decision in within]
+    return able
+
+
+def _traits_of(target: object) -> Traits:
+    try:
+        return read_target(target).traits if isinstance(target, str) else {}
+    except NoSuchTarget:
+        return {}
+
+
+def _listed(able: Collection[str]) -> str:
+    return " and ".join(sorted(able)) if able else "nothing"

@@ -1,0 +1,210 @@
+"""The only place that turns configuration into objects."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from rlft_cli.artifact import Card, find_checkpoint, read_card, write_card
+from rlft_cli.data import Splits
+from rlft_cli.errors import RlftError, UsageError
+from rlft_cli.evaluation import Evaluator
+from rlft_cli.learner import Optim, Training
+from rlft_cli.memory.latest import Latest
+from rlft_cli.model.words import save_heads
+from rlft_cli.sampler import BatchSampler
+from rlft_cli.snapshot import TargetNetwork
+from rlft_cli.task import Row, Task
+from rlft_cli.tuning import Tuning
+
+
+def plain(node: Any) -> Any:
+    """OmegaConf nodes as dicts and lists, interpolations resolved."""
+    return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+
+
+def build(node: Any) -> Any:
+    """Turn a configuration node with ``_target_`` into its object; nested nodes too."""
+    node = plain(node)
+    if isinstance(node, list):
+        return [build(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    content = {key: build(value) for key, value in node.items() if key != "_target_"}
+    if "_target_" not in node:
+        return content
+    module, _, name = str(node["_target_"]).rpartition(".")
+    try:
+        component = vars(importlib.import_module(module)).get(name)
+    except ImportError as error:
+        raise RlftError(f"_target_ {node['_target_']} cannot be imported: {error}") from error
+    if not (isinstance(component, type) and dataclasses.is_dataclass(component)):
+        raise UsageError(f"_target_ {node['_target_']} is not a component; expected a dataclass, written module.Class")
+    return component(**content)
+
+
+@dataclass(kw_only=True)
+class Setup:
+    """A task bound to data and a policy, ready to train or to be asked."""
+
+    config: DictConfig
+    accelerator: Accelerator
+    task: Task
+    policy: nn.Module
+    tuning: Tuning
+    splits: dict[str, list[Row]]
+    ids: dict[str, list[int]]  # examples by split
+    messages: list[str]
+
+    def card(self) -> Card:
+        """What a checkpoint of this policy says of itself."""
+        return Card(config=plain(self.config), labels=self.task.labels, precision=self.accelerator.mixed_precision)
+
+    def save_checkpoint(self, folder: Path) -> None:
+        """Write weights, heads, tokenizer and card into an empty folder."""
+        body: Any = self.tuning.merged(self.policy)
+        body.save_pretrained(folder)
+        save_heads(self.policy, folder)
+        self.task.codec.save(folder)
+        write_card(folder, self.card())
+
+    def evaluator(self, section: DictConfig) -> Evaluator:
+        """Greedy evaluation under this setup's precision."""
+        return Evaluator(
+            task=self.task,
+            device=self.accelerator.device,
+            autocast=self.accelerator.autocast,
+            batch_tokens=section.batch_tokens,
+            resamples=section.bootstrap,
+            seed=self.config.seed,
+        )
+
+
+def add_rows(task: Task, rows: Sequence[Row], most: int | None) -> list[int]:
+    """Add examples to a task; at most ``most``, always the same choice."""
+    ids = task.add(rows)
+    if most is None or len(ids) <= most:
+        return ids
+    order = torch.randperm(len(ids), generator=torch.Generator().manual_seed(0))[:most]
+    return [ids[place] for place in sorted(order.tolist())]
+
+
+def corpus(splits: Splits, rows: str) -> list[str]:
+    """Texts of the training split, for tokenizers that are built from it."""
+    if rows == "tagged_words":
+        return [" ".join(row["words"]) for row in splits.train]
+    if rows == "labelled_text":
+        return [row["text"] for row in splits.train]
+    return [turn["content"] for row in splits.train for turn in row["turns"]]
+
+
+def new_setup(config: DictConfig) -> Setup:
+    """Data, codec, task and policy of a new run, from pretrained weights, ``init`` or from scratch."""
+    accelerator = build(config.hardware).accelerator()
+    torch.manual_seed(config.seed)
+    settings, model, algorithm = build(config.task), build(config.model), build(config.algo)
+    splits: Splits = build(config.data).load(settings.rows)
+    if config.init is None:
+        folder, labels = model.open(), settings.fit(splits.train)
+    else:
+        folder = find_checkpoint(config.init)
+        card = read_card(folder)
+        labels = _same_task(card, config, settings.fit(splits.train))
+    task = settings.build(labels, model.codec(folder, corpus(splits, settings.rows)))
+    tuning = build(config.tuning)
+    policy = tuning.apply(model.policy(folder, task, algorithm.reads))
+    rows = {"train": splits.train.to_list(), "dev": splits.dev.to_list(), "test": splits.test.to_list()}
+    most = config.evaluation.max_examples
+    ids = {split: add_rows(task, some, None if split == "train" else most) for split, some in rows.items()}
+    if not any(weight.requires_grad for weight in policy.parameters()):
+        raise UsageError("tuning leaves no weight to train; type tuning=full, or unfreeze a part of the model")
+    return Setup(config=config, accelerator=accelerator, task=task, policy=policy.to(accelerator.device), tuning=tuning,
+                 splits=rows, ids=ids, messages=list(splits.messages))
+
+
+def _same_task(card: Card, config: DictConfig, labels: list[str]) -> list[str]:
+    theirs, ours = card.config["task"]["_target_"], config.task["_target_"]
+    if theirs != ours or card.config["model"]["_target_"] != config.model["_target_"]:
+        raise UsageError(f"init={config.init} was trained for another task or model ({theirs}); this run is {ours}")
+    new = sorted(set(labels) - set(card.labels))
+    if new:
+        raise UsageError(f"init={config.init} does not know the labels {', '.join(new[:5])} of this training data")
+    return card.labels
+
+
+def checkpoint_setup(path: str, hardware: Any, seed: int) -> Setup:
+    """Task and policy from a checkpoint alone (law 4); its precision is kept wherever the hardware has it."""
+    folder = find_checkpoint(path)
+    card = read_card(folder)
+    config = OmegaConf.create(card.config)
+    config.seed = seed
+    setting = plain(hardware)
+    if setting["precision"] == "auto":
+        setting["precision"] = "bf16" if card.precision == "bf16" else "fp32"
+    accelerator = build(setting).accelerator()
+    settings, model = build(config.task), build(config.model)
+    task = settings.build(card.labels, model.codec(folder, []))
+    policy = model.policy(folder, task, build(config.algo).reads)
+    assert isinstance(config, DictConfig)
+    return Setup(config=config, accelerator=accelerator, task=task, policy=policy.to(accelerator.device),
+                 tuning=build({"_target_": "rlft_cli.tuning.full.Full"}), splits={}, ids={}, messages=[])
+
+
+def same_examples(trained: Setup, saved: Setup, split: str) -> list[int]:
+    """Give a checkpoint's task the examples that a run evaluates on."""
+    return add_rows(saved.task, trained.splits[split], trained.config.evaluation.max_examples)
+
+
+def optim_of(section: DictConfig) -> Optim:
+    """The ``optim`` section as settings of the learner."""
+    return Optim(**plain(section))
+
+
+def _sampler(setup: Setup, ids: list[int], seed: int) -> BatchSampler:
+    optim = setup.config.optim
+    return BatchSampler(ids, setup.task.cost(ids), batch_tokens=optim.batch_tokens, most=optim.max_batch_episodes, seed=seed)
+
+
+def main_training(setup: Setup) -> Training:
+    """The training that the configuration describes."""
+    config, algorithm = setup.config, build(setup.config.algo)
+    training = Training(
+        policy=setup.policy, task=setup.task, algorithm=algorithm, reward=build(config.reward),
+        feedback=build(config.feedback), explore=build(config.explore), memory=build(config.memory),
+        sampler=_sampler(setup, setup.ids["train"], config.seed), optim=optim_of(config.optim),
+        passes=config.passes, accelerator=setup.accelerator, seed=config.seed,
+    )
+    if algorithm.uses_target:
+        training.target = TargetNetwork(
+            setup.policy, kind=config.algo.target, tau=config.algo.target_tau, interval=config.algo.target_update_interval
+        )
+    return training
+
+
+def warm_start_training(setup: Setup) -> Training:
+    """Supervised training on the labelled part of the training examples, before the main one."""
+    config, warm = setup.config, setup.config.warm_start
+    train = setup.ids["train"]
+    count = max(1, round(warm.fraction * len(train)))
+    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(config.seed))[:count]
+    optim = plain(config.optim) | {"lr": warm.lr, "head_lr": warm.head_lr}
+    return Training(
+        policy=setup.policy, task=setup.task,
+        algorithm=build({"_target_": "rlft_cli.algo.supervised.Supervised", "label_smoothing": 0.0}),
+        reward=build(config.reward), feedback=build({"_target_": "rlft_cli.feedback.full.Full"}),
+        explore=build({"_target_": "rlft_cli.explore.greedy.Greedy", "split_ties": False}), memory=Latest(),
+        sampler=_sampler(setup, [train[place] for place in order.tolist()], config.seed + 1), optim=Optim(**optim),
+        passes=warm.passes, accelerator=setup.accelerator, seed=config.seed + 1,
+    )
+
+
+
