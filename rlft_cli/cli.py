@@ -96,9 +96,10 @@ def _completion(arguments: list[str]) -> int:
         words = arguments[1].split(" ")[1:]
         folder = next((words[n + 1] for n, word in enumerate(words[:-1]) if word in ("--config-dir", "-cd")), None)
         try:
-            return _say("\n".join(complete(_library(folder), words)))
+            found = complete(_library(folder), words)
         except UsageError:
-            return 2  # a folder that is still being typed
+            return UsageError.exit_status  # a folder that is still being typed
+        return _say("\n".join(found)) if found else 0
     script = completion_script(arguments[0]) if len(arguments) == 1 else None
     if script is None:
         raise UsageError('expected rlft completion bash, zsh or fish; for bash: eval "$(rlft completion bash)"')

@@ -61,7 +61,7 @@ class Evaluation:
 
     batch_tokens: Annotated[int, "[1, inf)"]
     max_examples: Annotated[int | None, "[1, inf)"]
-    bootstrap: Annotated[int, "[0, inf)"]
+    bootstrap: Annotated[int, "[1, inf)"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,12 +123,14 @@ class PredictConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """Everything that ``rlft data`` reads; the model tells what will be windowed, the reward comes with the task."""
+    """Everything that ``rlft data`` reads; the model tells what will be windowed, the last three come with the task."""
 
     data: Component
     task: Component
     model: Component
+    tuning: Component
     reward: Component
+    explore: Component
     console: ConsoleMode
     debug: bool
 

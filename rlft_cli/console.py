@@ -31,6 +31,10 @@ class Console:
         else:
             print(text, file=self.stream, flush=True)
 
+    def output(self, line: str) -> None:
+        """Print a line of a command's product as it is, whatever the mode."""
+        print(line, file=self.stream, flush=True)
+
     def warn(self, text: str) -> None:
         """Say that something needs attention; never stops."""
         if self.mode == "json":

@@ -15,12 +15,11 @@ from torch import Tensor, nn
 from rlft_cli.episode import demonstrate, rollout
 from rlft_cli.errors import RlftError
 from rlft_cli.explore.greedy import Greedy
+from rlft_cli.metrics.bootstrap import Floats, Interval, bootstrap, ratio
 from rlft_cli.returns import action_log_prob
 from rlft_cli.reward import Batch, Reward
 from rlft_cli.sampler import budget_batches
 from rlft_cli.task import Task
-
-Interval = dict[str, float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,18 +105,7 @@ class Evaluator:
         mean = self._ratio(nll, tokens)
         return {name: float(np.exp(value)) for name, value in mean.items()}
 
-    def _ratio(self, top: np.ndarray, bottom: np.ndarray) -> Interval:
-        """sum(top) / sum(bottom) with a 95 % percentile bootstrap interval over examples."""
-        return ratio_interval(top, bottom, self.seed, self.resamples)
-
-
-def ratio_interval(top: np.ndarray, bottom: np.ndarray, seed: int, resamples: int) -> Interval:
-    """sum(top) / sum(bottom) of per-example numbers [n], with a 95 % percentile bootstrap interval."""
-    value = float(top.sum() / bottom.sum())
-    if resamples == 0:
-        return {"value": value, "low": value, "high": value}
-    random = np.random.default_rng(seed)
-    weights = random.multinomial(len(top), np.full(len(top), 1 / len(top)), size=resamples).astype(float)
-    draws = (weights @ top) / np.maximum(weights @ bottom, 1e-12)
-    low, high = np.percentile(draws, [2.5, 97.5])
-    return {"value": value, "low": float(low), "high": float(high)}
+    def _ratio(self, top: Floats, bottom: Floats) -> Interval:
+        """sum(top) / sum(bottom) of per-example numbers [n], with a 95 % bootstrap interval over examples."""
+        totals = np.stack([top, bottom], axis=1)
+        return bootstrap(totals, lambda t: {"ratio": ratio(t[:, 0], t[:, 1])}, self.seed, self.resamples)["ratio"]

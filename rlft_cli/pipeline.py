@@ -14,6 +14,8 @@ from accelerate import Accelerator
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
+from transformers.utils import logging as transformers_logging
+
 from rlft_cli.artifact import Card, find_checkpoint, read_card, write_card
 from rlft_cli.data import Splits
 from rlft_cli.errors import RlftError, UsageError
@@ -25,6 +27,9 @@ from rlft_cli.sampler import BatchSampler
 from rlft_cli.snapshot import TargetNetwork
 from rlft_cli.task import Row, Task
 from rlft_cli.tuning import Tuning
+
+transformers_logging.disable_progress_bar()  # console.py alone says what happens
+transformers_logging.set_verbosity_error()
 
 
 def plain(node: Any) -> Any:
@@ -101,7 +106,7 @@ def add_rows(task: Task, rows: Sequence[Row], most: int | None) -> list[int]:
 def corpus(splits: Splits, rows: str) -> list[str]:
     """Texts of the training split, for tokenizers that are built from it."""
     if rows == "tagged_words":
-        return [" ".join(row["words"]) for row in splits.train]
+        return [word for row in splits.train for word in row["words"]]
     if rows == "labelled_text":
         return [row["text"] for row in splits.train]
     return [turn["content"] for row in splits.train for turn in row["turns"]]

@@ -1,4 +1,4 @@
-"""The command line: exit status, what is printed where, sweeps, help, completion; through main() and through processes."""
+"""The command line: exit status, what is printed where, sweeps, help, completion; through main() and processes."""
 
 from __future__ import annotations
 
@@ -190,7 +190,7 @@ def test_a_sweep_goes_on_after_a_failed_run(toy: Toy) -> None:
             ["seed=1,2", "algo=q,labels", "feedback=bandit"],
             "algo=labels feedback=bandit: algo=labels learns from labels",
         ),
-        (["algo=glob(*)", "feedback=bandit"], "algo=labels feedback=bandit: algo=labels learns from labels"),
+        (["algo=glob(l*)", "feedback=bandit"], "algo=labels feedback=bandit: algo=labels learns from labels"),
         (["algo=q,qq"], "algo=qq: no such option; did you mean algo=q?"),
         (["algo.gamma=0,2"], "algo.gamma: expected a number in [0, 1), got 2"),
         (["algo.gamma=interval(0,2)"], "algo.gamma: expected a number in [0, 1), got 2"),

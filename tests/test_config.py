@@ -6,9 +6,9 @@ import itertools
 from pathlib import Path
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
 from hypothesis import strategies as st
-from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from rlft_cli.compose import Composed, compose
 from rlft_cli.config import ROOTS, check, config_folder, is_text_key, root_class
@@ -266,16 +266,30 @@ def test_forms_that_only_hydra_knows_are_left_to_it(toy: Library) -> None:
     assert check(toy, "train", result) == []
 
 
-def test_packaged_configs_compose_as_hydra_composes_them() -> None:
+def agree(library: Library, verb: str, words: list[str]) -> None:
+    ours = composed(library, *words, verb=verb)
+    theirs = compose_with_hydra(library.folders, verb, words)
+    assert (ours.values, ours.chosen) == (theirs.values, theirs.chosen), words
+
+
+@pytest.mark.parametrize("verb", ROOTS)
+def test_packaged_defaults_compose_as_hydra_composes_them(verb: str) -> None:
+    agree(Library([config_folder()]), verb, [])
+
+
+def test_packaged_tasks_and_algorithms_compose_as_hydra_composes_them() -> None:
     library = Library([config_folder()])
-    for verb in ROOTS:
-        cases = [[f"{group}={name}"] for group in library.groups(verb) for name in library.options.get(group, {})]
-        pairs = itertools.product(library.options.get("task", {}), library.options.get("algo", {}))
-        cases += [[f"task={task}", f"algo={algo}"] for task, algo in pairs] if verb == "train" else []
-        for words in [[], *cases]:
-            ours = composed(library, *words, verb=verb)
-            theirs = compose_with_hydra(library.folders, verb, words)
-            assert (ours.values, ours.chosen) == (theirs.values, theirs.chosen), words
+    for task, algo in itertools.product(library.options["task"], library.options["algo"]):
+        agree(library, "train", [f"task={task}", f"algo={algo}"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("verb", ROOTS)
+def test_every_packaged_option_composes_as_hydra_composes_it(verb: str) -> None:
+    library = Library([config_folder()])
+    for group in library.groups(verb):
+        for name in library.options.get(group, {}):
+            agree(library, verb, [f"{group}={name}"])
 
 
 def test_every_root_key_of_a_verb_is_in_its_yaml_or_a_group() -> None:

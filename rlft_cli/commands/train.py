@@ -253,9 +253,14 @@ def model_name(config: DictConfig) -> str:
 
 
 def show_metrics(console: Console, metrics: dict[str, Interval], split: str) -> None:
-    """Print metrics with their intervals."""
-    rows = [(name, m["value"], m["low"], m["high"]) for name, m in metrics.items()]
+    """Print metrics with their intervals; those of single labels (f1.PER) in a table of their own."""
+    rows = [(name, m["value"], m["low"], m["high"]) for name, m in metrics.items() if "." not in name]
     console.table(f"{split} (95 % bootstrap intervals)", ("metric", "value", "low", "high"), rows)
+    parts = [name.split(".", 1) for name in metrics if "." in name]
+    kinds, labels = list(dict.fromkeys(p[0] for p in parts)), list(dict.fromkeys(p[1] for p in parts))
+    if labels:
+        cells = [[metrics[f"{kind}.{label}"]["value"] for kind in kinds] for label in labels]
+        console.table(f"{split} by label", ("label", *kinds), [(label, *c) for label, c in zip(labels, cells, strict=True)])
 
 
 @contextmanager

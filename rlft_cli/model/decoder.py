@@ -47,6 +47,7 @@ class Decoder:
         try:
             config = AutoConfig.from_pretrained(folder, local_files_only=True)
             own = config.to_dict()
+            config.pad_token_id = task.codec.pad_id  # were it eos, that row of the embedding would get no gradient
             config.update({name: self.dropout for name in _DROPOUTS if name in own})
             body = AutoModelForCausalLM.from_pretrained(
                 folder, config=config, dtype=torch.float32, attn_implementation="sdpa", use_safetensors=True,

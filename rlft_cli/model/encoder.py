@@ -8,30 +8,13 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, PreTrainedModel
+from torch import nn
+from transformers import AutoConfig, AutoModel
 
+from rlft_cli.model.body import EncoderBody
 from rlft_cli.model.codec import HFCodec
 from rlft_cli.model.source import locate
 from rlft_cli.model.words import word_policy
-
-
-class EncoderBody(nn.Module):
-    """A transformers encoder as ids -> hidden states."""
-
-    def __init__(self, encoder: PreTrainedModel) -> None:
-        super().__init__()
-        self.encoder = encoder
-        self.width: int = encoder.config.hidden_size
-
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Hidden states [W, L, D] of ids [W, L]; padding where the mask is 0."""
-        hidden: Tensor = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-        return hidden
-
-    def save_pretrained(self, folder: Path) -> None:
-        """Write config.json and model.safetensors, as transformers' AutoModel loads them."""
-        self.encoder.save_pretrained(folder)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
+import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from torch import nn
 from transformers import (
@@ -18,8 +19,8 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from rlft_cli.model.body import EncoderBody
 from rlft_cli.model.codec import HFCodec
-from rlft_cli.model.encoder import EncoderBody
 from rlft_cli.model.tokens import TokenPolicy
 from rlft_cli.model.words import load_heads, word_policy
 
@@ -58,12 +59,12 @@ class Tiny:
         """Random weights from torch's global generator, or those of a checkpoint."""
         size = len(task.codec.tokenizer)
         if task.decisions == "tokens":
-            body = AutoModelForCausalLM.from_pretrained(folder) if folder else LlamaForCausalLM(self._llama(size))
+            body = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32) if folder else LlamaForCausalLM(self._llama(size))
             policy = TokenPolicy(body=body, codec=task.codec, reads=reads)
             if folder is not None:
                 load_heads(policy, folder)
             return policy
-        encoder = BertModel.from_pretrained(folder, add_pooling_layer=False) if folder else BertModel(self._bert(size), add_pooling_layer=False)
+        encoder = BertModel.from_pretrained(folder, add_pooling_layer=False, dtype=torch.float32) if folder else BertModel(self._bert(size), add_pooling_layer=False)
         return word_policy(EncoderBody(encoder), task, self.head_width, self.dropout, "mean", reads, folder)
 
     def _bert(self, vocabulary: int) -> BertConfig:

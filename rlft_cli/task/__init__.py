@@ -38,6 +38,10 @@ class Task(Protocol):
         """Tokenise rows once and return their ids, the ``observation["id"]`` of ``collate``."""
         ...
 
+    def ask(self, rows: Sequence[Row]) -> list[int]:
+        """Add rows without references, one episode each, to be answered."""
+        ...
+
     def cost(self, ids: Sequence[int]) -> list[int]:
         """Input tokens of each example, for batches by token budget."""
         ...

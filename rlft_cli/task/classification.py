@@ -55,6 +55,10 @@ class ClassificationTask:
             self._texts.append((dict(row), text_windows(ids, limit, self.settings.max_windows, self.codec)))
         return list(range(first, len(self._texts)))
 
+    def ask(self, rows: Sequence[Row]) -> list[int]:
+        """Add rows to be answered; their labels are not read."""
+        return self.add(rows)
+
     def cost(self, ids: Sequence[int]) -> list[int]:
         """Input tokens of each text, all windows together."""
         return [sum(len(w.ids) for w in self._texts[i][1]) for i in ids]

@@ -68,6 +68,10 @@ class NerTask:
             self._sentences.append(_Sentence(row=dict(row), windows=windows, cost=sum(len(w.ids) for w in windows)))
         return list(range(first, len(self._sentences)))
 
+    def ask(self, rows: Sequence[Row]) -> list[int]:
+        """Add rows to be answered; their labels are not read."""
+        return self.add(rows)
+
     def cost(self, ids: Sequence[int]) -> list[int]:
         """Input tokens of each sentence, all windows together."""
         return [self._sentences[i].cost for i in ids]

@@ -10,6 +10,8 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
+from rlft_cli.errors import UsageError
+
 
 @dataclass(frozen=True, kw_only=True)
 class Lora:
@@ -43,4 +45,7 @@ def _linear_names(body: nn.Module | object) -> list[str]:
     """Last names of the linear layers of the body, without the output layer over the vocabulary."""
     assert isinstance(body, nn.Module)
     linear = (name for name, module in body.named_modules() if isinstance(module, nn.Linear | Conv1D))
-    return sorted({name.rsplit(".", 1)[-1] for name in linear} - {"lm_head"})
+    names = sorted({name.rsplit(".", 1)[-1] for name in linear} - {"lm_head"})
+    if not names:
+        raise UsageError("tuning=lora adapts linear layers, and this model has none inside; type tuning=full")
+    return names

@@ -1,0 +1,26 @@
+"""A transformers encoder as the body of a policy over words or classes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+
+class EncoderBody(nn.Module):
+    """A transformers encoder as ids -> hidden states."""
+
+    def __init__(self, encoder: PreTrainedModel) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.width: int = encoder.config.hidden_size
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Hidden states [W, L, D] of ids [W, L]; padding where the mask is 0."""
+        hidden: Tensor = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        return hidden
+
+    def save_pretrained(self, folder: Path) -> None:
+        """Write config.json and model.safetensors, as transformers' AutoModel loads them."""
+        self.encoder.save_pretrained(folder)

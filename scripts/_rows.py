@@ -1,0 +1,301 @@
+"""What the reproduce scripts share: rows of results, made by public commands one after the other; finished ones are kept."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from rlft_cli.errors import RlftError, UsageError
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+DATA_VARIABLE = "RLFT_DATA"
+PACKAGES = ("torch", "transformers", "accelerate")
+_TAIL_LINES = 15  # of a failed command's log
+
+Row = dict[str, Any]
+Runner = Callable[[Sequence[str], Path], int]  # (words after rlft, log file) -> exit status
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spec:
+    """One row of a table: what is run, once per seed."""
+
+    name: str  # of the row, and of its run folders
+    data_set: str
+    task: str
+    algorithm: str  # as the table calls it
+    feedback: str
+    model: str
+    seeds: tuple[int, ...]
+    metrics: tuple[str, ...]  # of the test split; the first is the row's, the others stand beside it
+    overrides: tuple[str, ...]  # further words of the command
+    note: str  # what share of the data is used, and whatever else a reader must know
+
+    def words(self, seed: int) -> list[str]:
+        """What follows ``rlft`` on the command line, with $RLFT_DATA for the folder of the data."""
+        algorithm = "supervised" if self.algorithm == "untrained" else self.algorithm
+        choices = (f"task={self.task}", f"algo={algorithm}", f"model={self.model}", f"feedback={self.feedback}")
+        return ["train", *choices, *self.overrides, f"seed={seed}"]
+
+    def command(self, seed: int) -> str:
+        """The command as a person types it."""
+        return " ".join(["rlft", *self.words(seed)])
+
+
+# -- running -----------------------------------------------------------------------------------------------------
+
+
+def run_command(words: Sequence[str], log: Path) -> int:
+    """Run ``rlft`` of this checkout; all that it says goes to the log file."""
+    before = os.environ.get("PYTHONPATH")
+    environment = {**os.environ, "PYTHONPATH": f"{REPOSITORY}{os.pathsep}{before}" if before else str(REPOSITORY)}
+    with log.open("wb") as file:
+        command = [sys.executable, "-m", "rlft_cli", *words]
+        return subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, env=environment, check=False).returncode
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """Where the rows of a table are kept: a JSON file that is whole at any time."""
+
+    path: Path
+    about: str
+    order: tuple[str, ...]  # names of the rows
+
+    def rows(self) -> dict[str, Row]:
+        """The rows that were finished, or begun, by name."""
+        if not self.path.exists():
+            return {}
+        return {row["name"]: row for row in read_json(self.path)["rows"] if row["name"] in self.order}
+
+    def write(self, rows: Mapping[str, Row]) -> None:
+        """Write all rows, in order; those that the script no longer has are dropped."""
+        kept = [rows[name] for name in self.order if name in rows]
+        seconds = round(sum(row["wall_seconds"] for row in kept), 1)
+        content = {"about": self.about, "machine": machine(), "wall_seconds": seconds, "rows": kept}
+        write_json(self.path, content)
+
+
+def done_seeds(spec: Spec, row: Row | None) -> list[dict[str, Any]]:
+    """The runs of a row that need not be made again: those whose command line is still the same."""
+    wanted = {spec.command(seed) for seed in spec.seeds}
+    return [run for run in row["runs"] if run["command"] in wanted] if row is not None else []
+
+
+def make(
+    specs: Sequence[Spec], table: Table, *, runs: Path, data: Path | None, again: bool = False,
+    runner: Runner = run_command, say: Callable[[str], object] = print,
+) -> list[str]:
+    """Make the rows that are not finished; returns the commands that failed.
+
+    Every finished run is written at once; a run folder without its row is what a kill left, and is made again.
+    """
+    failed: list[str] = []
+    for spec, seed in _missing(specs, table, again):
+        folder, log = runs / spec.name / f"seed{seed}", runs / spec.name / f"seed{seed}.log"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        words = [word.replace(f"${DATA_VARIABLE}", str(data)) for word in spec.words(seed)]
+        say(f"{spec.name} seed {seed}: {spec.command(seed)}")
+        start = time.perf_counter()
+        status = runner([*words, f"run_dir={folder}", "console=json"], log)
+        wall = time.perf_counter() - start
+        if status != 0:
+            say(f"  failed with exit status {status} after {wall:.0f} s; the end of {log}:\n{_tail(log)}")
+            failed.append(spec.command(seed))
+            continue
+        run = read_run(spec, seed, read_json(folder / "result.json"), wall)
+        shutil.rmtree(folder / "state", ignore_errors=True)  # only an unfinished run can be resumed from it
+        rows = table.rows()
+        kept = [] if again and seed == spec.seeds[0] else done_seeds(spec, rows.get(spec.name))
+        rows[spec.name] = combine(spec, [*(one for one in kept if one["seed"] != seed), run])
+        table.write(rows)
+        say(f"  {run['metric']} {interval(run)}, {wall:.0f} s")
+    return failed
+
+
+def _missing(specs: Sequence[Spec], table: Table, again: bool) -> Iterator[tuple[Spec, int]]:
+    for spec in specs:
+        row = table.rows().get(spec.name)
+        finished = set() if again else {run["seed"] for run in done_seeds(spec, row)}
+        yield from ((spec, seed) for seed in spec.seeds if seed not in finished)
+        if finished == set(spec.seeds):  # what a reader is told, or the seeds, may have changed with the command the same
+            rows = table.rows()
+            fresh = combine(spec, done_seeds(spec, row))
+            if fresh != row:
+                table.write({**rows, spec.name: fresh})
+
+
+def _tail(log: Path) -> str:
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
+    return "\n".join(f"    {line}" for line in lines[-_TAIL_LINES:])
+
+
+# -- one run, and the row of several ------------------------------------------------------------------------------
+
+
+def read_run(spec: Spec, seed: int, result: Mapping[str, Any], wall_seconds: float) -> dict[str, Any]:
+    """What a row keeps of a run's result.json; RlftError where it is not the run that the row describes."""
+    known = result["test"]
+    for name in spec.metrics:
+        if name not in known:
+            raise RlftError(f"row {spec.name}: the run has no test metric {name}; it has {', '.join(known)}")
+    if result["feedback"] != spec.feedback or result["task"] != spec.task:
+        raise RlftError(f"row {spec.name} says {spec.task}, {spec.feedback}; the run was {result['task']}, "
+                        f"{result['feedback']}: correct the row")
+    used, selection, untrained = result["used"], result["selection"], spec.algorithm == "untrained"
+    return {
+        "seed": seed,
+        "command": spec.command(seed),
+        "metric": spec.metrics[0],
+        **known[spec.metrics[0]],
+        "also": {name: known[name] for name in spec.metrics[1:]},
+        "seconds": result["seconds"]["train"],
+        "wall_seconds": round(wall_seconds, 1),
+        "labels": 0 if untrained else used["label_examples"],  # read, but with a learning rate of 0
+        "reactions": used["reaction_episodes"],
+        "reaction_decisions": used["reaction_decisions"],
+        "dev_labels": result["examples"]["dev"] if selection["labels_of_dev_used"] else 0,
+        "selection": selection,
+        "examples": result["examples"],
+        "versions": result["versions"],
+        "git_commit": result["git_commit"],
+    }
+
+
+def combine(spec: Spec, runs: Sequence[Mapping[str, Any]]) -> Row:
+    """One row of the runs of a spec: means over the seeds, and every run beside them."""
+    runs = sorted(runs, key=lambda run: spec.seeds.index(run["seed"]))
+    first = runs[0]
+    also = {name: mean_of([run["also"][name] for run in runs]) for name in spec.metrics[1:]}
+    return {
+        "name": spec.name, "data_set": spec.data_set, "task": spec.task, "algorithm": spec.algorithm,
+        "feedback": spec.feedback, "model": spec.model, "seeds": [run["seed"] for run in runs],
+        "complete": len(runs) == len(spec.seeds),
+        "metric": spec.metrics[0], **mean_of(runs), "interval": interval_kind(runs), "also": also,
+        "seconds": _mean(runs, "seconds"), "wall_seconds": round(sum(run["wall_seconds"] for run in runs), 1),
+        "labels": _mean(runs, "labels"), "dev_labels": first["dev_labels"], "reactions": _mean(runs, "reactions"),
+        "reaction_decisions": _mean(runs, "reaction_decisions"), "examples": first["examples"], "note": spec.note,
+        "command": first["command"], "runs": list(runs),
+    }
+
+
+def interval_kind(runs: Sequence[Mapping[str, Any]]) -> str:
+    """What low and high of a row are."""
+    return "95 % bootstrap over the test examples" if len(runs) == 1 else "lowest and highest of the seeds"
+
+
+def mean_of(runs: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """One run's value and interval; of several, the mean and the range of their values."""
+    values = [run["value"] for run in runs]
+    if len(values) == 1:
+        return {key: runs[0][key] for key in ("value", "low", "high")}
+    return {"value": sum(values) / len(values), "low": min(values), "high": max(values)}
+
+
+def _mean(runs: Sequence[Mapping[str, Any]], key: str) -> float | int:
+    mean = sum(run[key] for run in runs) / len(runs)
+    return int(mean) if mean == int(mean) else round(mean, 2)
+
+
+# -- files, facts and words ---------------------------------------------------------------------------------------
+
+
+def data_folder(given: str | None, needed: Sequence[Spec]) -> Path | None:
+    """The folder of the data sets; UsageError where rows need one and there is none."""
+    if not any(DATA_VARIABLE in word for spec in needed for word in spec.overrides):
+        return None
+    text = given or os.environ.get(DATA_VARIABLE)
+    if not text:
+        raise UsageError(f"the rows need data sets: give their folder with --data DIR, or set {DATA_VARIABLE}; --quick "
+                         "runs on the packaged samples and needs none")
+    folder = Path(text).expanduser().resolve()
+    marker = f"data.dir=${DATA_VARIABLE}/"
+    names = dict.fromkeys(w.removeprefix(marker) for spec in needed for w in spec.overrides if w.startswith(marker))
+    lacking = [name for name in names if not (folder / name).is_dir()]
+    if lacking:
+        where = f"--data {given}" if given else f"{DATA_VARIABLE}={text}"
+        raise UsageError(f"{where}: expected a folder with {', '.join(names)}; it has no {', '.join(lacking)}")
+    return folder
+
+
+def chosen(specs: Sequence[Spec], only: str | None) -> list[Spec]:
+    """The rows whose name is, or begins with, one of the comma-separated names (``wnut17``, ``wnut17/dqn``)."""
+    if only is None:
+        return list(specs)
+    found: list[Spec] = []
+    for name in only.split(","):
+        some = [spec for spec in specs if spec.name == name or spec.name.startswith(name.rstrip("/") + "/")]
+        if not some:
+            raise UsageError(f"--only {name}: no such row; there are {', '.join(spec.name for spec in specs)}")
+        found += some
+    return [spec for spec in specs if spec in found]
+
+
+def machine() -> dict[str, Any]:
+    """What the numbers were measured on."""
+    cpu = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        names = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+        cpu = names[0] if names else cpu
+    versions = {name: metadata.version(name) for name in PACKAGES}
+    return {"cpu": cpu, "cores": os.cpu_count(), "system": platform.platform(), "python": platform.python_version(),
+            **versions}
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON file; RlftError where there is none or it is damaged."""
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RlftError(f"{path} cannot be read: {error}") from error
+    return content
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def number(value: float) -> str:
+    """Scores of 0 to 1 with three decimals, those of 0 to 100 with one."""
+    return f"{value:.3f}" if abs(value) <= 1 else f"{value:.1f}"
+
+
+def interval(found: Mapping[str, Any]) -> str:
+    """``0.421 [0.388, 0.452]``."""
+    return f"{number(found['value'])} [{number(found['low'])}, {number(found['high'])}]"
+
+
+def duration(seconds: float) -> str:
+    """Seconds below two minutes, minutes above."""
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+def ended(task: Callable[[], int]) -> int:
+    """Run a script's main; what a person can understand is printed as one line."""
+    try:
+        return task()
+    except RlftError as error:
+        print(f"{Path(sys.argv[0]).name}: error: {error}", file=sys.stderr)
+        return error.exit_status
+    except KeyboardInterrupt:
+        print("stopped; finished rows are kept, start again to go on", file=sys.stderr)
+        return 130

@@ -1,0 +1,149 @@
+"""Law 2: how a batch is cut into micro-batches, or dealt to processes, does not change what is learned."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.multiprocessing as mp
+from accelerate.state import AcceleratorState, PartialState
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from rlft_cli.episode import demonstrate
+from rlft_cli.explore.epsilon_greedy import EpsilonGreedy
+from rlft_cli.learner import _act, _update, learn
+from rlft_cli.memory.latest import Latest
+from toy_training import (
+    bind,
+    class_rows,
+    dqn,
+    largest_difference,
+    lstm,
+    optim,
+    plain_gradient_steps,
+    policy_of,
+    supervised,
+    tagged_rows,
+    tiny,
+    training,
+    weights,
+)
+
+TOLERANCE = 1e-6
+RATE = 0.5  # of plain gradient steps: a wrong factor moves weights by far more than the tolerance
+SIZES = {"micro_batches": 1, "max_grad_norm": 1e9, "batch_tokens": 10_000, "max_batch_episodes": 32}
+
+
+def after_updates(micro_batches: int, algorithm: Any, rows: list[Any], model: Any, rate: float = RATE) -> dict[str, Tensor]:
+    """Weights after three updates on the same 32 episodes."""
+    task = bind(rows, model)
+    policy = policy_of(model, task, algorithm.reads)
+    settings = optim(**(SIZES | {"micro_batches": micro_batches}))
+    explore = EpsilonGreedy(start=1.0, end=1.0, decay_fraction=1.0, schedule="constant")
+    made = training(policy, task, algorithm, optim=settings, explore=explore, count=32)
+    if rate:
+        plain_gradient_steps(made, rate)
+    policy.eval()
+    ids = list(range(32))
+    fixed = demonstrate(task, {"id": torch.tensor(ids)}) if algorithm.needs == "labels" else _act(made, ids)
+    before = weights(policy)
+    for _ in range(3):
+        _update(made, fixed)
+    assert largest_difference(before, weights(policy)) > 1e-3
+    return weights(policy)
+
+
+CASES = {
+    "supervised": supervised, "smoothed": lambda: supervised(0.1), "dqn": dqn,
+    "bootstrapped": lambda: dqn(gamma=0.9, loss_kind="huber", dueling=True, target_tau=0.5),
+}
+
+
+@pytest.mark.parametrize("algorithm", CASES)
+@pytest.mark.parametrize("model", [tiny, lstm], ids=["bert", "lstm"])
+def test_micro_batches_of_tags(algorithm: str, model: Any) -> None:
+    rows = tagged_rows(32, seed=1)
+    whole = after_updates(1, CASES[algorithm](), rows, model())
+    parts = after_updates(8, CASES[algorithm](), rows, model())
+    assert largest_difference(whole, parts) < TOLERANCE
+
+
+@pytest.mark.parametrize("algorithm", ["supervised", "dqn"])
+def test_micro_batches_of_classes(algorithm: str) -> None:
+    rows = class_rows(32, seed=1)
+    whole = after_updates(1, CASES[algorithm](), rows, tiny())
+    parts = after_updates(8, CASES[algorithm](), rows, tiny())
+    uneven = after_updates(5, CASES[algorithm](), rows, tiny())
+    assert max(largest_difference(whole, parts), largest_difference(whole, uneven)) < TOLERANCE
+
+
+def test_averaging_each_micro_batch_by_itself_would_be_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mutation twin: mean of means instead of the sum over all decisions."""
+    rows = tagged_rows(32, seed=1)
+    right = after_updates(1, supervised(), rows, tiny())
+
+    def mean(loss: Tensor, mask: Tensor) -> Tensor:
+        return loss / mask.sum()
+
+    from rlft_cli import learner
+
+    whole = learner._loss
+
+    def wrong(t: Any, part: Any) -> Any:
+        loss, signals = whole(t, part)
+        return mean(loss, part.mask) * 32 * 9 / 16, signals  # about as large as the right one
+
+    monkeypatch.setattr(learner, "_loss", wrong)
+    assert largest_difference(right, after_updates(8, supervised(), rows, tiny())) > 100 * TOLERANCE
+
+
+# -- two processes -------------------------------------------------------------------------------------------------
+
+
+def _train(algorithm: str, rows: list[Any]) -> dict[str, Tensor]:
+    """Weights after a pass over the same global batches, by however many processes there are."""
+    model = tiny()
+    task = bind(rows, model)
+    policy = policy_of(model, task)
+    memory = Latest()
+    made = training(policy, task, CASES[algorithm](), optim=optim(**SIZES), count=24, memory=memory, passes=2.0)
+    plain_gradient_steps(made, RATE)
+    if algorithm == "supervised":
+        for _ in learn(made):
+            pass
+        return weights(policy)
+    policy.eval()
+    everyone = _act(made, list(range(24)))  # greedy and without ties: the same in all processes
+    mine = torch.arange(made.accelerator.process_index, 24, made.accelerator.num_processes)
+    for _ in range(3):
+        _update(made, everyone.select(mine))
+    return weights(policy)
+
+
+def _process(rank: int, port: int, folder: str, algorithm: str) -> None:
+    os.environ |= {
+        "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+        "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1",
+    }
+    found = _train(algorithm, tagged_rows(24, seed=2))
+    assert PartialState().num_processes == 2
+    save_file({name: weight.contiguous() for name, weight in found.items()}, Path(folder) / f"{rank}.safetensors")
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.distributed
+@pytest.mark.parametrize("algorithm", ["supervised", "dqn"])
+def test_two_processes_learn_what_one_learns(algorithm: str, tmp_path: Path) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    mp.spawn(_process, args=(port, str(tmp_path), algorithm), nprocs=2)
+    AcceleratorState._reset_state(reset_partial_state=True)
+    alone = _train(algorithm, tagged_rows(24, seed=2))
+    for rank in (0, 1):
+        assert largest_difference(alone, load_file(tmp_path / f"{rank}.safetensors")) < TOLERANCE

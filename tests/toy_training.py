@@ -1,0 +1,293 @@
+"""Small problems with the real components around them, for the tests of the core."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from accelerate import Accelerator
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor, nn
+
+from rlft_cli.algo.dqn import Dqn
+from rlft_cli.algo.reinforce import Reinforce
+from rlft_cli.algo.supervised import Supervised
+from rlft_cli.compose import compose
+from rlft_cli.config import check, config_folder, is_text_key
+from rlft_cli.explore.greedy import Greedy
+from rlft_cli.feedback.bandit import Bandit
+from rlft_cli.feedback.full import Full
+from rlft_cli.learner import Optim, Training
+from rlft_cli.memory.latest import Latest
+from rlft_cli.model import Output
+from rlft_cli.model.lstm import Lstm
+from rlft_cli.model.tiny import Tiny
+from rlft_cli.options import Library
+from rlft_cli.overrides import parse
+from rlft_cli.reward.accuracy import Accuracy
+from rlft_cli.reward.token_accuracy import TokenAccuracy
+from rlft_cli.sampler import BatchSampler
+from rlft_cli.snapshot import TargetNetwork
+from rlft_cli.task import Row
+from rlft_cli.task.classification import Classification
+from rlft_cli.task.dialogue import Dialogue
+from rlft_cli.task.ner import Ner
+from rlft_cli.through_hydra import compose_with_hydra
+
+TAGS = {
+    "Anna": "B-PER", "Smith": "I-PER", "Omar": "B-PER", "Rome": "B-LOC", "Cork": "B-LOC",
+    "sees": "O", "the": "O", "in": "O", "walks": "O",
+}
+LABELS = {"joy": "glad happy fine", "fear": "afraid scared dread", "rage": "angry cross mad", "calm": "quiet still slow"}
+
+
+# -- rows ----------------------------------------------------------------------------------------------------------
+
+
+def tagged_rows(count: int, seed: int = 0, longest: int = 9) -> list[Row]:
+    """Sentences of 1 to ``longest`` words in which every word has one tag; Smith follows Anna or Omar only."""
+    chance = random.Random(seed)
+    rows = []
+    for n in range(count):
+        words: list[str] = []
+        for _ in range(chance.randint(1, longest)):
+            named = bool(words) and words[-1] in ("Anna", "Omar")
+            words.append(chance.choice([word for word in TAGS if word != "Smith" or named]))
+        rows.append({"words": words, "tags": [TAGS[word] for word in words], "origin": f"toy:{n + 1}"})
+    return rows
+
+
+def class_rows(count: int, seed: int = 0) -> list[Row]:
+    """Texts of 1 to 10 words, all of one label's vocabulary."""
+    chance = random.Random(seed)
+    rows = []
+    for n in range(count):
+        label = chance.choice(list(LABELS))
+        words = [chance.choice(LABELS[label].split()) for _ in range(chance.randint(1, 10))]
+        rows.append({"text": " ".join(words), "label": label, "origin": f"toy:{n + 1}"})
+    return rows
+
+
+def dialogue_rows(count: int, seed: int = 0) -> list[Row]:
+    """One question and its answer."""
+    chance = random.Random(seed)
+    rows = []
+    for n in range(count):
+        words = chance.choices(list(TAGS), k=chance.randint(1, 5))
+        turns = [{"role": "user", "content": " ".join(words)}, {"role": "assistant", "content": " ".join(words[::-1])}]
+        rows.append({"turns": turns, "origin": f"toy:{n + 1}"})
+    return rows
+
+
+# -- models and tasks ----------------------------------------------------------------------------------------------
+
+
+def tiny(dropout: float = 0.0, width: int = 16, max_tokens: int = 64) -> Tiny:
+    return Tiny(width=width, layers=1, heads=2, max_tokens=max_tokens, max_vocabulary=200, head_width=16, dropout=dropout)
+
+
+def lstm(dropout: float = 0.0) -> Lstm:
+    return Lstm(
+        embedding_width=8, hidden_width=12, layers=1, bidirectional=True, dropout=dropout, head_width=16, pooling="mean",
+        max_vocabulary=200, min_count=1, lowercase=False, max_tokens=64,
+    )
+
+
+def corpus(rows: Sequence[Row]) -> Iterable[str]:
+    for row in rows:
+        if "words" in row:
+            yield from row["words"]
+        elif "text" in row:
+            yield row["text"]
+        else:
+            yield from (turn["content"] for turn in row["turns"])
+
+
+def bind(rows: Sequence[Row], model: Any, window: int = 64, labels: list[str] | None = None) -> Any:
+    """The task of the rows' kind with the rows added: ids are 0 .. n - 1 (one reply per dialogue)."""
+    settings: Any
+    if "words" in rows[0]:
+        settings = Ner(max_window_tokens=window, window_overlap_tokens=window // 4)
+    elif "text" in rows[0]:
+        settings = Classification(max_window_tokens=window, max_windows=4)
+    else:
+        settings = Dialogue(context_turns=3, max_prompt_tokens=32, max_reply_tokens=8, replies="all", language="en")
+    task = settings.build(settings.fit(rows) if labels is None else labels, model.codec(None, list(corpus(rows))))
+    task.add(rows)
+    return task
+
+
+def policy_of(model: Any, task: Any, reads: frozenset[str] = frozenset(), seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    policy: nn.Module = model.policy(None, task, reads)
+    return policy
+
+
+# -- algorithms ----------------------------------------------------------------------------------------------------
+
+
+def dqn(**changes: Any) -> Dqn:
+    """Contextual Q-learning on 0/1 rewards, as the default configuration has it."""
+    settings: dict[str, Any] = {
+        "gamma": 0.0, "loss_kind": "bce", "backup": "double", "dueling": False, "n_step": 1, "kl_coefficient": 0.05,
+        "target": "polyak", "target_tau": 0.005, "target_update_interval": 200,
+    }
+    return Dqn(**(settings | changes))
+
+
+def reinforce(**changes: Any) -> Reinforce:
+    settings: dict[str, Any] = {
+        "samples": 4, "baseline": "leave_one_out", "moving_average_decay": 0.9, "credit": "return_to_go", "gamma": 0.0,
+        "entropy_coefficient": 0.0, "kl_coefficient": 0.0,
+    }
+    return Reinforce(**(settings | changes))
+
+
+def supervised(label_smoothing: float = 0.0) -> Supervised:
+    return Supervised(label_smoothing=label_smoothing)
+
+
+def optim(**changes: Any) -> Optim:
+    settings: dict[str, Any] = {
+        "lr": 1e-3, "head_lr": 1e-3, "weight_decay": 0.01, "warmup_fraction": 0.0, "schedule": "constant",
+        "max_grad_norm": 1.0, "batch_tokens": 200, "max_batch_episodes": 16, "micro_batches": 1,
+    }
+    return Optim(**(settings | changes))
+
+
+def accelerator() -> Accelerator:
+    return Accelerator(cpu=True, mixed_precision="no")
+
+
+def training(policy: nn.Module, task: Any, algorithm: Any, **parts: Any) -> Training:
+    """A Training over all examples of a task; ``parts`` replace its components, ``ids`` its examples."""
+    labels = algorithm.needs == "labels"
+    settings = parts.pop("optim", optim())
+    ids = parts.pop("ids", None) or list(range(parts.pop("count", 24)))
+    reward = TokenAccuracy(outside_weight=1.0) if task.decisions == "tags" else Accuracy()
+    given: dict[str, Any] = {
+        "reward": reward, "feedback": Full() if labels else Bandit(), "explore": Greedy(split_ties=True),
+        "memory": Latest(), "passes": 2.0, "seed": 1, "accelerator": accelerator(),
+        "sampler": BatchSampler(
+            ids, task.cost(ids), batch_tokens=settings.batch_tokens, most=settings.max_batch_episodes, seed=1
+        ),
+    }
+    made = Training(policy=policy, task=task, algorithm=algorithm, optim=settings, **(given | parts))
+    if algorithm.uses_target:
+        made.target = TargetNetwork(
+            policy, kind=algorithm.target, tau=algorithm.target_tau, interval=algorithm.target_update_interval
+        )
+    return made
+
+
+def plain_gradient_steps(made: Training, rate: float) -> None:
+    """Put SGD in place of AdamW, which divides every gradient by its size and so hides wrong factors."""
+    weights = [weight for weight in made.policy.parameters() if weight.requires_grad]
+    made.optimizer = torch.optim.SGD([{"params": weights, "lr": rate, "base_lr": rate}])
+    made.stepper = made.accelerator.prepare(made.optimizer)
+
+
+# -- a policy that is a table --------------------------------------------------------------------------------------
+
+
+class TablePolicy(nn.Module):
+    """Scores (and values) of every decision as free weights: [N, T, A] and [N, T]."""
+
+    def __init__(self, scores: Tensor, value: Tensor | None = None) -> None:
+        super().__init__()
+        self.scores = nn.Parameter(scores.clone())
+        self.value = None if value is None else nn.Parameter(value.clone())
+
+    def forward(self, observation: dict[str, Tensor], action: Tensor) -> Output:
+        width = action.shape[1]
+        return Output(scores=self.scores[:, :width], value=None if self.value is None else self.value[:, :width])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """An algorithm that writes down what the learner gives to the loss of the one it wraps."""
+
+    inner: Any
+    outputs: list[Output] = field(default_factory=list)
+    batches: list[Any] = field(default_factory=list)
+    on_policy: ClassVar[bool] = True
+    needs: ClassVar[str] = "rewards"
+
+    @property
+    def samples(self) -> int:
+        return int(self.inner.samples)
+
+    @property
+    def state(self) -> dict[str, Tensor]:
+        state: dict[str, Tensor] = self.inner.state
+        return state
+
+    @property
+    def reads(self) -> frozenset[str]:
+        reads: frozenset[str] = self.inner.reads
+        return reads
+
+    @property
+    def uses_target(self) -> bool:
+        return False
+
+    def values(self, scores: Tensor) -> Tensor:
+        values: Tensor = self.inner.values(scores)
+        return values
+
+    def prepare(self, trajectory: Any) -> Any:
+        return self.inner.prepare(trajectory)
+
+    def loss(self, output: Output, trajectory: Any, target: Output | None) -> Tensor:
+        self.outputs.append(output)
+        self.batches.append(trajectory)
+        loss: Tensor = self.inner.loss(output, trajectory, target)
+        return loss
+
+
+# -- configurations ------------------------------------------------------------------------------------------------
+
+
+def config_of(*words: str) -> DictConfig:
+    """What `rlft train WORDS` would run."""
+    library = Library([config_folder()])
+    options: dict[str, list[str]] = {key: [] for key in library.root("train").values}
+    options |= {group: list(library.options.get(group, {})) for group in library.groups("train")}
+    overrides, problems = parse(
+        list(words), multirun=False, is_text=lambda key: is_text_key(library, "train", key), options=options
+    )
+    assert problems == []
+    composed = compose(library, "train", [(override, override.values[0]) for override in overrides])
+    composed = composed or compose_with_hydra(library.folders, "train", list(words))
+    assert check(library, "train", composed) == []
+    config = OmegaConf.create(composed.values)
+    assert isinstance(config, DictConfig)
+    return config
+
+
+# -- comparing -----------------------------------------------------------------------------------------------------
+
+
+def differences(one: Any, other: Any, path: str = "") -> list[str]:
+    """Where two nested states differ, bit for bit."""
+    if isinstance(one, Tensor) and isinstance(other, Tensor):
+        return [] if one.dtype == other.dtype and torch.equal(one, other) else [path]
+    if isinstance(one, dict) and isinstance(other, dict):
+        found = [f"{path}/{key} is missing" for key in one.keys() ^ other.keys()]
+        return found + [line for key in one.keys() & other.keys() for line in differences(one[key], other[key], f"{path}/{key}")]
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        if len(one) != len(other):
+            return [f"{path}: {len(one)} and {len(other)} entries"]
+        return [line for n, (a, b) in enumerate(zip(one, other, strict=True)) for line in differences(a, b, f"{path}/{n}")]
+    return [] if one == other else [f"{path}: {one} and {other}"]
+
+
+def weights(policy: nn.Module) -> dict[str, Tensor]:
+    return {name: weight.detach().clone() for name, weight in policy.named_parameters()}
+
+
+def largest_difference(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
+    return max(float((one[name] - other[name]).abs().max()) for name in one)
