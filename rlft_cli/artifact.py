@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import platform
@@ -27,15 +28,36 @@ CARD_FILE = "rlft.json"
 PACKAGES = ("torch", "transformers", "accelerate", "datasets", "hydra-core", "peft", "tokenizers", "sacrebleu", "numpy")
 
 
+def require_free(run_dir: str | None) -> None:
+    """UsageError where the run folder that is asked for has something in it."""
+    if run_dir is None:
+        return
+    folder = Path(run_dir).expanduser()
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    raise UsageError(
+        f"run_dir={run_dir} exists and is not empty, and a run is never overwritten; give another folder, or remove it "
+        "yourself" + (f", or go on with that run by resume={run_dir}" if (folder / "config.yaml").is_file() else "")
+    )
+
+
+def new_file(key: str, given: str | None) -> Path | None:
+    """Path of a file that ``key=given`` asks for; UsageError where it exists or where its folder does not."""
+    if given is None:
+        return None
+    path = Path(given).expanduser()
+    if path.exists():
+        raise UsageError(f"{key}={given} exists and is not overwritten; give another name, or remove it yourself")
+    if not path.parent.is_dir():
+        raise UsageError(f"{key}={given}: there is no folder {path.parent}; make it, or give another path")
+    return path
+
+
 def create_run_folder(run_dir: str | None, runs: str, task: str, algo: str) -> Path:
     """Make an empty run folder; UsageError where the one that is asked for has something in it."""
+    require_free(run_dir)
     if run_dir is not None:
         folder = Path(run_dir).expanduser()
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise UsageError(
-                f"run_dir={run_dir} exists and is not empty, and a run is never overwritten; give another folder, "
-                f"remove it yourself, or go on with that run by resume={run_dir}"
-            )
         _guard(folder, lambda: folder.mkdir(parents=True, exist_ok=True))
         return folder
     parent = Path(runs).expanduser() / task / algo
@@ -53,8 +75,14 @@ def create_run_folder(run_dir: str | None, runs: str, task: str, algo: str) -> P
 
 
 def _disk_error(path: Path, error: OSError) -> RlftError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        place = shutil.disk_usage(next(folder for folder in path.absolute().parents if folder.exists()))
+        return RlftError(
+            f"cannot write {path}: the disk is full ({place.free / 1e6:.1f} MB of {place.total / 1e6:.0f} MB are free); "
+            "what was written before is whole. Free some space, or write to another disk"
+        )
     return RlftError(f"cannot write {path}: {error.strerror or error}; what was written before is whole. "
-                     f"Free some space, or choose another place with run_dir=... or runs=...")
+                     "Check the path and its permissions, or write to another place")
 
 
 def _guard(path: Path, action: Callable[[], Any]) -> None:
@@ -63,6 +91,8 @@ def _guard(path: Path, action: Callable[[], Any]) -> None:
     except (OSError, SafetensorError) as error:
         if isinstance(error, OSError):
             raise _disk_error(path, error) from error
+        if os.strerror(errno.ENOSPC) in str(error):  # safetensors gives the number as text only
+            raise _disk_error(path, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))) from error
         raise RlftError(f"cannot write {path}: {error}; what was written before is whole") from error
 
 
@@ -99,9 +129,9 @@ def append_line(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def truncate_log(path: Path, phase: str, step: int) -> None:
-    """Drop the lines of a phase after ``step``, which a resumed run will write again."""
+    """Drop the lines of a phase after ``step``, and a last line cut off by a kill: a resumed run writes them again."""
     if path.exists():
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
         kept = [row for row in rows if row["phase"] != phase or row["step"] <= step]
         write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept))
 
@@ -190,19 +220,25 @@ class Card:
 
 
 def write_card(folder: Path, card: Card) -> None:
-    """Write the card of a checkpoint."""
-    content = {"rlft": __version__, "labels": card.labels, "precision": card.precision, "config": card.config}
+    """Write the card of a checkpoint, last of all its files: their sizes in it tell a whole checkpoint."""
+    files = {file.name: file.stat().st_size for file in sorted(folder.iterdir())}
+    content = {
+        "rlft": __version__, "labels": card.labels, "precision": card.precision, "files": files, "config": card.config,
+    }
     (folder / CARD_FILE).write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
 
 
-def find_checkpoint(path: str) -> Path:
-    """The checkpoint folder of a run folder, or the folder itself; UsageError where there is none."""
+def find_checkpoint(path: str, key: str) -> Path:
+    """The checkpoint folder of the run folder ``key=path``, or the folder itself; UsageError where there is none."""
     folder = Path(path).expanduser()
     for candidate in (current(folder / "checkpoint"), folder):
         if (candidate / CARD_FILE).is_file():
             return candidate
-    what = "has no checkpoint in it" if folder.exists() else "does not exist"
-    raise UsageError(f"checkpoint={path} {what}; give a run folder of rlft train, or the checkpoint/ folder inside one")
+    what = "has no checkpoint in it" if folder.exists() else f"does not exist (looked in {Path.cwd()})"
+    if (folder / "config.yaml").is_file():
+        what += f" yet: the run stopped before its first evaluation; go on with rlft train resume={path}"
+        raise UsageError(f"{key}={path} {what}, or give another run folder")
+    raise UsageError(f"{key}={path} {what}; give a run folder of rlft train, or the checkpoint/ folder inside one")
 
 
 def read_card(folder: Path) -> Card:
@@ -210,19 +246,42 @@ def read_card(folder: Path) -> Card:
     try:
         content = json.loads((folder / CARD_FILE).read_text(encoding="utf-8"))
         card = Card(config=content["config"], labels=content["labels"], precision=content["precision"])
-        for file in sorted(folder.glob("*.safetensors")):
+        fault = _missing_part(folder, content["files"])
+        for file in sorted(folder.glob("*.safetensors")) if fault is None else []:
             with safe_open(file, framework="pt"):
                 pass
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise RlftError(f"{folder} is damaged or incomplete ({error}); train again, or give another checkpoint") from error
-    if not list(folder.glob("*.safetensors")):
-        raise RlftError(f"{folder} holds no weights (*.safetensors); train again, or give another checkpoint")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        fault = f"{CARD_FILE} or weights cannot be read: {error}"
+    if fault is not None:
+        raise RlftError(f"{folder} is damaged or incomplete ({fault}); train again, or give another checkpoint")
     return card
+
+
+def _missing_part(folder: Path, sizes: Mapping[str, int]) -> str | None:
+    """Say which file of a checkpoint is missing or shorter than it was written."""
+    for name, size in sizes.items():
+        path = folder / name
+        if not path.is_file():
+            return f"{name} is missing"
+        if path.stat().st_size < size:
+            return f"{name} is cut off: {path.stat().st_size} of {size} bytes"
+    return None
 
 
 def write_config(folder: Path, config: Mapping[str, Any]) -> None:
     """Write the resolved configuration."""
     write_text(folder / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Read the resolved configuration of a run folder; RlftError where it is damaged."""
+    try:
+        config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        config = str(error).splitlines()[0]
+    if not isinstance(config, dict):
+        raise RlftError(f"{folder / 'config.yaml'} is damaged ({config}); it cannot be resumed from")
+    return config
 
 
 def versions() -> dict[str, str]:

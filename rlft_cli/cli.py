@@ -250,12 +250,14 @@ def _start(call: Call, library: Library, overrides: Sequence[str], runs: int) ->
 
 def _job(call: Call, library: Library, config: DictConfig, runs: int) -> tuple[float | None, int]:
     """One run; failures are said and counted, so that a sweep goes on. A number returned is a sweeper's objective."""
-    from rlft_cli.through_hydra import composed_by_run, run_choices, run_number
+    from rlft_cli.through_hydra import composed_by_run, run_choices, run_number, with_options
 
     try:
-        lines = check(library, call.verb, composed_by_run(config))
+        composed = composed_by_run(config)
+        lines = check(library, call.verb, composed)
         if lines:
             raise UsageError(_page(lines))
+        config = with_options(config, composed.chosen)
         console = Console(config.console)
         if call.multirun:
             number = run_number() + 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -241,7 +242,14 @@ def _resolved(values: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
         return {str(key): value for key, value in filled.items()}, []
     except OmegaConfBaseException as problem:
         key = getattr(problem, "full_key", None) or "configuration"
-        return values, [Problem(key=str(key), text=f"cannot be filled in: {str(problem).splitlines()[0]}")]
+        return values, [Problem(key=str(key), text=_unfilled(str(key), str(problem).splitlines()[0]))]
+
+
+def _unfilled(key: str, text: str) -> str:
+    unset = re.search(r"Environment variable '(\w+)' not found", text)
+    if unset is None:
+        return f"cannot be filled in: {text}"
+    return f"the environment variable {unset[1]} is not set; type export {unset[1]}=..., or give {key}=..."
 
 
 def _line(library: Library, verb: str, composed: Composed, problem: Problem) -> str:

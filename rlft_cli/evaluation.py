@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from rlft_cli.episode import demonstrate, rollout
 from rlft_cli.errors import RlftError
 from rlft_cli.explore.greedy import Greedy
+from rlft_cli.learner import require_finite
 from rlft_cli.metrics.bootstrap import Floats, Interval, bootstrap, ratio
 from rlft_cli.returns import action_log_prob
 from rlft_cli.reward import Batch, Reward
@@ -63,10 +64,16 @@ class Evaluator:
         return [found[place] for place in range(len(ids))]
 
     def _greedy(self, policy: Any, ids: list[int]) -> tuple[Tensor, Tensor]:
+        observation = self._observe(ids)
+
+        def values(scores: Tensor) -> Tensor:
+            require_finite(scores, observation, "in evaluation")
+            return scores
+
         with self.autocast():
             trajectory = rollout(
-                policy, self.task, self._observe(ids), Greedy(split_ties=False), samples=1, progress=1.0,
-                generator=torch.Generator(device=self.device), values=lambda scores: scores,
+                policy, self.task, observation, Greedy(split_ties=False), samples=1, progress=1.0,
+                generator=torch.Generator(device=self.device), values=values,
             )
         return trajectory.action, trajectory.mask
 

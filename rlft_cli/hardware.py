@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 
 from rlft_cli.errors import RlftError
 
@@ -27,6 +28,7 @@ class Hardware:
         if self.threads is not None:
             torch.set_num_threads(self.threads)
         on_cpu = self.device == "cpu" or not gpu
+        AcceleratorState._reset_state()  # of a run before this one, in a sweep, with another precision
         return Accelerator(cpu=on_cpu, mixed_precision="bf16" if self._bf16(on_cpu) else "no")
 
     def _bf16(self, on_cpu: bool) -> bool:

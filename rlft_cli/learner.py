@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from rlft_cli.algo import Algorithm
-from rlft_cli.episode import Trajectory, demonstrate, rollout
+from rlft_cli.episode import Trajectory, blank, demonstrate, rollout
 from rlft_cli.errors import RlftError
 from rlft_cli.explore import Explore
 from rlft_cli.explore.greedy import Greedy
@@ -180,6 +180,17 @@ class Training:
         self.seen_labels = set(state["seen_labels"].tolist())
 
 
+def require_finite(scores: Tensor, observation: dict[str, Tensor], when: str) -> None:
+    """NonFiniteError where scores [n, A] of a policy are not all numbers; ``observation`` is what it read."""
+    if bool(torch.isfinite(scores).all()):
+        return
+    nothing = torch.zeros(observation["id"].shape[0], 1, dtype=torch.int64, device=scores.device)
+    raise NonFiniteError(
+        f"the policy's scores are not numbers {when}; try a lower optim.lr, or hardware.precision=fp32",
+        blank(observation, nothing, nothing.bool()),
+    )
+
+
 def learn(training: Training) -> Iterator[Progress]:
     """Train until the budget is spent; NonFiniteError after three updates in a row that are not numbers."""
     t = training
@@ -222,10 +233,14 @@ def _act(t: Training, ids: list[int]) -> Trajectory:
     """Roll out, judge, and let through what the feedback allows; labels stay on the reward's side (law 6)."""
     observation = _inputs(t, ids)
     k = t.algorithm.samples
+
+    def values(scores: Tensor) -> Tensor:
+        require_finite(scores, observation, f"at step {t.step}")
+        return t.algorithm.values(scores)
+
     with t.accelerator.autocast():
         trajectory = rollout(
-            t.policy, t.task, observation, t.explore, samples=k, progress=t.done, generator=t.generator,
-            values=t.algorithm.values,
+            t.policy, t.task, observation, t.explore, samples=k, progress=t.done, generator=t.generator, values=values
         )
         if t.reference is not None:
             scores = t.explore.warp(t.reference(observation, trajectory.action).scores)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,9 +71,14 @@ class Setup:
     ids: dict[str, list[int]]  # examples by split
     messages: list[str]
 
+    @property
+    def precision(self) -> str:
+        """Precision of the forward pass: bf16 or fp32."""
+        return "bf16" if self.accelerator.mixed_precision == "bf16" else "fp32"
+
     def card(self) -> Card:
         """What a checkpoint of this policy says of itself."""
-        return Card(config=plain(self.config), labels=self.task.labels, precision=self.accelerator.mixed_precision)
+        return Card(config=plain(self.config), labels=self.task.labels, precision=self.precision)
 
     def save_checkpoint(self, folder: Path) -> None:
         """Write weights, heads, tokenizer and card into an empty folder."""
@@ -121,7 +127,7 @@ def new_setup(config: DictConfig) -> Setup:
     if config.init is None:
         folder, labels = model.open(), settings.fit(splits.train)
     else:
-        folder = find_checkpoint(config.init)
+        folder = find_checkpoint(config.init, "init")
         card = read_card(folder)
         labels = _same_task(card, config, settings.fit(splits.train))
     task = settings.build(labels, model.codec(folder, corpus(splits, settings.rows)))
@@ -137,18 +143,33 @@ def new_setup(config: DictConfig) -> Setup:
 
 
 def _same_task(card: Card, config: DictConfig, labels: list[str]) -> list[str]:
-    theirs, ours = card.config["task"]["_target_"], config.task["_target_"]
-    if theirs != ours or card.config["model"]["_target_"] != config.model["_target_"]:
-        raise UsageError(f"init={config.init} was trained for another task or model ({theirs}); this run is {ours}")
+    """Labels of the checkpoint that a run starts from; UsageError where it is of another task, model or set of labels."""
+    for group in ("task", "model"):
+        theirs, ours = card.config[group], plain(config[group])
+        if theirs["_target_"] != ours["_target_"]:
+            names = card.config["options"][group], config.options[group]
+            raise UsageError(f"init={config.init} was trained with {group}={names[0]}, this run has {group}={names[1]}; "
+                             f"type {group}={names[0]}, or give another checkpoint")
+    fixed = {key: value for key, value in card.config["model"].items() if key != "dropout"}
+    other = [key for key, value in fixed.items() if plain(config.model)[key] != value]
+    if other:
+        raise UsageError(f"init={config.init} was trained with another model; to start from it, type "
+                         + " ".join(f"model.{key}={_typed(fixed[key])}" for key in other))
     new = sorted(set(labels) - set(card.labels))
     if new:
-        raise UsageError(f"init={config.init} does not know the labels {', '.join(new[:5])} of this training data")
+        raise UsageError(f"init={config.init} does not know the labels {', '.join(new[:5])} of this training data; "
+                         f"it knows {', '.join(card.labels[:12])}: train it on data with the same labels")
     return card.labels
+
+
+def _typed(value: Any) -> str:
+    """A value as it is typed on the command line."""
+    return json.dumps(value, separators=(",", ":")).replace('"', "")
 
 
 def checkpoint_setup(path: str, hardware: Any, seed: int) -> Setup:
     """Task and policy from a checkpoint alone (law 4); its precision is kept wherever the hardware has it."""
-    folder = find_checkpoint(path)
+    folder = find_checkpoint(path, "checkpoint")
     card = read_card(folder)
     config = OmegaConf.create(card.config)
     config.seed = seed

@@ -62,6 +62,13 @@ def run_choices() -> list[str]:
     return [str(override) for override in HydraConfig.get().overrides.task]
 
 
+def with_options(config: DictConfig, chosen: dict[str, str | None]) -> DictConfig:
+    """The config with the names of the chosen options under ``options``, so that a run folder tells them."""
+    plain = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(plain, dict)
+    return OmegaConf.create({"options": chosen, **plain})
+
+
 def run(job: Job, folders: Sequence[Path], verb: str, flags: Sequence[str], overrides: Sequence[str]) -> None:
     """Run a verb as ``hydra.main`` does; a sweep's own files go to a folder that is removed."""
     before = sys.argv

@@ -1,4 +1,4 @@
-"""What the reproduce scripts share: rows of results, made by public commands one after the other; finished ones are kept."""
+"""What the reproduce scripts share: rows of results, made by public commands one by one; finished ones are kept."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from rlft_cli.errors import RlftError, UsageError
-
 REPOSITORY = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(REPOSITORY))  # this checkout, and not another rlft that may be installed
+
+from rlft_cli.errors import RlftError, UsageError  # noqa: E402
+
 DATA_VARIABLE = "RLFT_DATA"
 PACKAGES = ("torch", "transformers", "accelerate")
 _TAIL_LINES = 15  # of a failed command's log
@@ -129,7 +131,7 @@ def _missing(specs: Sequence[Spec], table: Table, again: bool) -> Iterator[tuple
         row = table.rows().get(spec.name)
         finished = set() if again else {run["seed"] for run in done_seeds(spec, row)}
         yield from ((spec, seed) for seed in spec.seeds if seed not in finished)
-        if finished == set(spec.seeds):  # what a reader is told, or the seeds, may have changed with the command the same
+        if finished == set(spec.seeds):  # the words for the reader may have changed, with the command the same
             rows = table.rows()
             fresh = combine(spec, done_seeds(spec, row))
             if fresh != row:
@@ -247,8 +249,8 @@ def machine() -> dict[str, Any]:
     cpu = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
-        names = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
-        cpu = names[0] if names else cpu
+        named = [line for line in info.read_text().splitlines() if line.startswith("model name")]
+        cpu = named[0].partition(":")[2].strip() if named else cpu
     versions = {name: metadata.version(name) for name in PACKAGES}
     return {"cpu": cpu, "cores": os.cpu_count(), "system": platform.platform(), "python": platform.python_version(),
             **versions}

@@ -41,7 +41,10 @@ TAGS = {
     "Anna": "B-PER", "Smith": "I-PER", "Omar": "B-PER", "Rome": "B-LOC", "Cork": "B-LOC",
     "sees": "O", "the": "O", "in": "O", "walks": "O",
 }
-LABELS = {"joy": "glad happy fine", "fear": "afraid scared dread", "rage": "angry cross mad", "calm": "quiet still slow"}
+LABELS = {
+    "joy": "glad happy fine", "fear": "afraid scared dread", "rage": "angry cross mad", "calm": "quiet still slow",
+    "love": "dear sweet kiss", "grief": "sad weep loss", "hope": "may soon wish", "pride": "best won top",
+}
 
 
 # -- rows ----------------------------------------------------------------------------------------------------------

@@ -72,7 +72,14 @@ class Dqn:
         return torch.sigmoid(scores) if self.loss_kind == "bce" else scores
 
     def prepare(self, trajectory: Trajectory) -> Trajectory:
-        """Nothing to compare."""
+        """Nothing to compare; UsageError for rewards that are no probabilities where Q is the logit of one."""
+        if self.loss_kind == "bce":
+            reward = trajectory.reward[trajectory.mask]
+            if bool(((reward < 0) | (reward > 1)).any()):
+                raise UsageError(
+                    f"algo.loss_kind=bce needs rewards in [0, 1], but there is one of {float(reward.min()):g} to "
+                    f"{float(reward.max()):g}; type algo.loss_kind=mse"
+                )
         return trajectory
 
     def loss(self, output: Output, trajectory: Trajectory, target: Output | None) -> Tensor:

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from rlft_cli import artifact, pipeline
@@ -19,6 +20,7 @@ from rlft_cli.errors import RlftError, UsageError
 from rlft_cli.evaluation import Interval
 from rlft_cli.learner import Counts, NonFiniteError, Progress, Training, learn
 from rlft_cli.reward import Reward
+from rlft_cli.through_hydra import run_choices
 
 LOG_EVERY_STEPS = 10
 KEPT_BY_RESUME = ("console", "debug")  # the keys that a resumed run takes from the command line
@@ -53,15 +55,17 @@ def run(config: DictConfig, console: Console) -> None:
     if config.resume is not None:
         config, folder = _resumed_config(config)
         console.line(f"going on with {folder}")
+        state = _load_state(folder)
+        setup = pipeline.new_setup(config)
     else:
-        folder = artifact.create_run_folder(config.run_dir, config.runs, _option(config.task), _option(config.algo))
+        artifact.require_free(config.run_dir)
+        state, setup = None, pipeline.new_setup(config)  # data or weights that cannot be had leave no folder behind
+        folder = artifact.create_run_folder(config.run_dir, config.runs, config.options.task, config.options.algo)
         artifact.write_config(folder, pipeline.plain(config))
-    setup = pipeline.new_setup(config)
     for message in setup.messages:
         console.line(message)
     console.line(_headline(setup))
     this = Run(folder=folder, config=config, setup=setup, console=console, reward=pipeline.build(config.reward))
-    state = _load_state(folder) if _has_state(folder) else None
     with _interruptible(this):
         for phase in ("warm_start", "main"):
             if state is None or state["phase"] == phase:
@@ -71,31 +75,47 @@ def run(config: DictConfig, console: Console) -> None:
     _finish(this)
 
 
-def _option(node: DictConfig) -> str:
-    """Name of the option that a component was chosen by: the module of its class."""
-    return str(node["_target_"]).split(".")[-2]
-
-
 def _resumed_config(config: DictConfig) -> tuple[DictConfig, Path]:
     folder = Path(config.resume).expanduser()
     if not (folder / "config.yaml").is_file():
         raise UsageError(f"resume={config.resume} is not a run folder (it has no config.yaml); give one that rlft train made")
     if (folder / "result.json").exists():
         raise UsageError(f"resume={config.resume} has ended; evaluate it with: rlft eval checkpoint={config.resume}")
-    stored = OmegaConf.load(folder / "config.yaml")
-    assert isinstance(stored, DictConfig)
+    stored, given = artifact.read_config(folder), pipeline.plain(config)
+    if missing := sorted(given.keys() - stored.keys()):
+        raise RlftError(f"{folder / 'config.yaml'} is damaged (no key {missing[0]}); it cannot be resumed from")
+    if other := _contradicted(stored, given):
+        raise UsageError(f"resume={config.resume} goes on as it was configured, with {', '.join(other)}; "
+                         "leave out all but resume=, or begin a new run")
     for key in KEPT_BY_RESUME:
         stored[key] = config[key]
-    return stored, folder
+    return OmegaConf.create(stored), folder
+
+
+def _contradicted(stored: dict[str, Any], given: dict[str, Any]) -> list[str]:
+    """What a run was configured with, as it is typed, where the command line says otherwise."""
+    found = []
+    for key in sorted(_typed_keys() - {"resume", "runs", "run_dir", *KEPT_BY_RESUME}):
+        place = f"options.{key}" if key in stored["options"] else key
+        was, now = (OmegaConf.select(OmegaConf.create(config), place) for config in (stored, given))
+        if was != now:
+            found.append(f"{key}={was}")
+    return found
+
+
+def _typed_keys() -> set[str]:
+    """Keys and groups that the command line sets."""
+    return {word.partition("=")[0].lstrip("+~") for word in run_choices()} if HydraConfig.initialized() else set()
 
 
 def _headline(setup: pipeline.Setup) -> str:
+    chosen = setup.config.options
     trainable = sum(w.numel() for w in setup.policy.parameters() if w.requires_grad)
     sizes = ", ".join(f"{split} {len(ids)}" for split, ids in setup.ids.items())
     labels = f", {len(setup.task.labels)} actions" if setup.task.labels else ""
     return (
-        f"task {_option(setup.config.task)}, algo {_option(setup.config.algo)}, feedback {_option(setup.config.feedback)}"
-        f"{labels}; {sizes}; {trainable / 1e6:.2f}M weights to train, {setup.accelerator.mixed_precision} on "
+        f"task {chosen.task}, algo {chosen.algo}, feedback {chosen.feedback}, model {chosen.model}"
+        f"{labels}; {sizes}; {trainable / 1e6:.2f}M weights to train, {setup.precision} on "
         f"{setup.accelerator.device}"
     )
 
@@ -177,15 +197,22 @@ def _look(this: Run, progress: Progress) -> None:
     this.console.row({"passes": round(progress.passes, 2), f"dev {primary}": values[primary], "dev reward": values["reward"],
                       "best": "*" if gained and rule != "last" else None})
     if values.get("predicted_entity_rate") == 0.0:
-        this.console.warn(
-            "the policy predicts no entity at all; it may have collapsed to O: raise warm_start.fraction, lower optim.lr "
-            "or reward.outside_weight, or raise algo.entropy_coefficient"
-        )
+        this.console.warn(f"the policy predicts no entity at all; {_against_collapse(this.config)}")
     if gained:
         this.best, this.best_passes, this.without_gain = score, progress.passes, 0
         artifact.replace_folder(this.folder / "checkpoint", this.setup.save_checkpoint)
     else:
         this.without_gain += 1
+
+
+def _against_collapse(config: DictConfig) -> str:
+    """What can be done about a policy that predicts nothing, in the keys that this run has."""
+    if pipeline.build(config.algo).needs == "labels":
+        return "where that stays so, raise passes or optim.head_lr"
+    ways = ["raise warm_start.fraction", "lower optim.lr"]
+    ways += ["lower reward.outside_weight"] if "outside_weight" in config.reward else []
+    ways += ["raise algo.entropy_coefficient"] if "entropy_coefficient" in config.algo else []
+    return f"it may have collapsed to O: {', '.join(ways[:-1])} or {ways[-1]}"
 
 
 def _save_state(this: Run, training: Training) -> None:
@@ -196,12 +223,14 @@ def _save_state(this: Run, training: Training) -> None:
     artifact.replace_folder(this.folder / "state", lambda folder: artifact.save_nested(folder, state))
 
 
-def _has_state(folder: Path) -> bool:
-    return artifact.current(folder / "state").exists()
-
-
-def _load_state(folder: Path) -> dict[str, Any]:
-    return artifact.load_nested(folder / "state")
+def _load_state(folder: Path) -> dict[str, Any] | None:
+    """Where a run stopped, None where it had just begun; RlftError where that, or the best checkpoint, is damaged."""
+    if not artifact.current(folder / "state").exists():
+        return None
+    state = artifact.load_nested(folder / "state")
+    if state["best"] is not None:
+        artifact.read_card(artifact.current(folder / "checkpoint"))
+    return state
 
 
 def _restore(this: Run, training: Training, state: dict[str, Any]) -> None:
@@ -230,10 +259,11 @@ def _finish(this: Run) -> None:
         found = evaluator.evaluate(saved.policy, ids, this.reward)
         metrics[split], seconds[f"evaluate_{split}"] = found.metrics, found.seconds
     result = {
-        "task": _option(config.task), "algorithm": _option(config.algo), "model": model_name(config),
-        "feedback": _option(config.feedback), "seed": config.seed,
+        "task": config.options.task, "algorithm": config.options.algo, "model": config.options.model,
+        "feedback": config.options.feedback, "seed": config.seed, "options": pipeline.plain(config.options),
         "selection": {"rule": config.selection.by, "metric": this.setup.task.primary, "passes": this.best_passes,
                       "labels_of_dev_used": config.selection.by == "dev_metric"},
+        "examples": {split: len(ids) for split, ids in this.setup.ids.items()},
         **metrics,
         "seconds": {name: round(value, 2) for name, value in seconds.items()},
         "used": vars(this.counts),
@@ -244,12 +274,6 @@ def _finish(this: Run) -> None:
     show_metrics(console, metrics["test"], "test")
     console.line(f"run folder: {this.folder}", run_dir=str(this.folder))
     console.line(f"evaluate it: rlft eval checkpoint={this.folder} split=test")
-
-
-def model_name(config: DictConfig) -> str:
-    """First source of the model's weights, or the kind of model where it has none."""
-    sources = config.model.get("sources") if "sources" in config.model else None
-    return str(sources[0]) if sources else _option(config.model)
 
 
 def show_metrics(console: Console, metrics: dict[str, Interval], split: str) -> None:

@@ -21,7 +21,16 @@ def read_conll(path: Path, token_column: int | None, tag_column: int | None) -> 
     Lines end at \\n alone and columns at tabs (or, in a file without tabs, at runs of blanks), because real tokens
     hold every other character that Unicode calls a space or a line end. RlftError names file and line.
     """
-    lines = read_text(path).split("\n")
+    return _table(path, read_text(path), token_column, tag_column, tagged=True)
+
+
+def read_words(path: Path, text: str) -> Table:
+    """Read sentences whose tags are not known, or are not looked at; one column of words is enough."""
+    return _table(path, text, None, None, tagged=False)
+
+
+def _table(path: Path, text: str, token_column: int | None, tag_column: int | None, *, tagged: bool) -> Table:
+    lines = text.split("\n")
     if lines[-1] == "":
         lines.pop()  # what follows the last line end is no line
     split = _split_columns(lines)
@@ -31,7 +40,10 @@ def read_conll(path: Path, token_column: int | None, tag_column: int | None) -> 
         return Table(where=str(path), name=path.name, rows=[], per_word=True)
     width = Counter(map(len, typical)).most_common(1)[0][0]
     columns = list(zip(*[c for c in typical if len(c) == width], strict=True))
-    token, tag, messages = _choose(path, columns, token_column, tag_column)
+    if width == 1 and not tagged:
+        token, tag, messages = 0, 0, []
+    else:
+        token, tag, messages = _choose(path, columns, token_column, tag_column)
     sentences, skipped = _sentences(path, lines, split, width, token, tag)
     if skipped:
         messages.append(f"{path.name}: {skipped} comment lines (# ...) skipped")

@@ -20,7 +20,7 @@ def dialogue(table: Table, names: ColumnNames, repair: bool) -> tuple[list[Row],
     found: list[Row] = []
     for line, row in table.rows:
         value = row[column_of(table, "dialogue", "turns_column", (names.turns,), row, line)]
-        turns = _alternating(line, _filled(line, _turns(table, line, names.turns, value), left), left)
+        turns = turns_of(table, line, names.turns, value, left)
         if not turns:
             left.settle(line, "the dialogue has no turns", "dialogues without turns are left out")
         elif all(turn["role"] != "assistant" for turn in turns):
@@ -33,6 +33,11 @@ def dialogue(table: Table, names: ColumnNames, repair: bool) -> tuple[list[Row],
         lambda text: next(line_of(row) for row in found for turn in row["turns"] if turn["content"] == text),
     )
     return found, left.messages() + hidden
+
+
+def turns_of(table: Table, line: int, name: str, value: Any, left: Leftovers) -> list[Turn]:
+    """Turns of one row: not empty, of known roles that alternate; RlftError names line and turn."""
+    return _alternating(line, _filled(line, _turns(table, line, name, value), left), left)
 
 
 def _turns(table: Table, line: int, name: str, value: Any) -> list[Turn]:

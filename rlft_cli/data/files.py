@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -58,8 +58,23 @@ class Files:
             raise RlftError("no test file given; add data.test=FILE")
         if test is None:
             raise no_split(Path(self.dir or ".").expanduser(), "test")
-        tables = (self._read(train, rows), None if dev is None else self._read(dev, rows), self._read(test, rows))
-        return assemble(rows, tables, names, choice)
+        read = {path: self._read(path, rows) for path in (train, dev, test) if path is not None}
+        return assemble(rows, (read[train], None if dev is None else read[dev], read[test]), names, choice)
+
+    def only(self, split: str) -> Files:
+        """The same source with the file of one split in the place of all three: what an evaluation needs."""
+        given = {"train": self.train, "dev": self.dev, "test": self.test}[split]
+        if given is None and self.dir is None:
+            raise UsageError(f"split={split} needs its file or a folder: data.{split}=FILE or data.dir=FOLDER")
+        path = self._path(split, given)
+        if path is None:
+            raise no_split(Path(self.dir or ".").expanduser(), split)
+        file = str(path)
+        return replace(
+            self, dir=None, train=file, dev=file, test=file,
+            max_train=self.max_train if split == "train" else None, max_dev=self.max_dev if split == "dev" else None,
+            max_test=self.max_test if split == "test" else None,
+        )
 
     def _path(self, split: str, given: str | None) -> Path | None:
         if given is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,11 @@ def read_text(path: Path) -> str:
         data = path.read_bytes()
     except OSError as error:
         raise RlftError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from error
+    return decoded(data, path)
+
+
+def decoded(data: bytes, path: Path) -> str:
+    """Decode UTF-8, its byte order mark left out; RlftError names line and byte of what is not UTF-8."""
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -54,7 +60,7 @@ def read_text(path: Path) -> str:
         raise fault(
             str(path), line,
             f"is not UTF-8: byte 0x{data[error.start]:02x} at byte offset {error.start}; "
-            f"convert the file, e.g. iconv -f latin1 -t utf-8 {path} > utf8{path.suffix}",
+            f"convert it, e.g. iconv -f latin1 -t utf-8 {shlex.quote(str(path))} > utf8{path.suffix}",
         ) from error
     # A lone U+FEFF before a tab is the first token of a CoNLL file and no byte order mark.
     return text[1:] if text.startswith("\ufeff") and text[1:2] != "\t" else text

@@ -27,7 +27,7 @@ def read_table(path: Path, form: TableFormat) -> Table:
         rows = list(_parquet(path))
     else:
         text = read_text(path)
-        rows = list(_csv(path, text) if form == "csv" else _json(path, text))
+        rows = list(_csv(path, text) if form == "csv" else json_rows(path, text))
     return Table(where=str(path), name=path.name, rows=rows)
 
 
@@ -46,7 +46,8 @@ def _object(pairs: list[tuple[str, Any]]) -> Row:
 _DECODER = json.JSONDecoder(object_pairs_hook=_object)
 
 
-def _json(path: Path, text: str) -> Iterator[tuple[int, Row]]:
+def json_rows(path: Path, text: str) -> Iterator[tuple[int, Row]]:
+    """Objects of JSONL or of one JSON array, each with its line; RlftError names the line that does not parse."""
     values = _json_array(path, text) if text.lstrip(" \t\r\n").startswith("[") else _json_lines(path, text)
     for line, value in values:
         if not isinstance(value, dict):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import torch
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from torch import nn
 from transformers import (
     AutoModelForCausalLM,
@@ -83,13 +84,12 @@ class Tiny:
 
 
 def _tokenizer(corpus: Iterable[str], size: int) -> PreTrainedTokenizerFast:
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer()
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    normalizer, words = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
+    pieces = Counter(piece for text in corpus for piece, _ in words.pre_tokenize_str(normalizer.normalize_str(text)))
+    tokenizer = Tokenizer(models.WordPiece(vocab=_vocabulary(pieces, size), unk_token="[UNK]"))
+    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizer, words
     tokenizer.decoder = decoders.WordPiece()
-    tokenizer.train_from_iterator(
-        corpus, trainers.WordPieceTrainer(vocab_size=size, special_tokens=SPECIAL_TOKENS, show_progress=False)
-    )
+    tokenizer.add_special_tokens(SPECIAL_TOKENS)
     cls, sep = tokenizer.token_to_id("[CLS]"), tokenizer.token_to_id("[SEP]")
     tokenizer.post_processor = processors.BertProcessing(("[SEP]", sep), ("[CLS]", cls))
     fast = PreTrainedTokenizerFast(
@@ -100,4 +100,19 @@ def _tokenizer(corpus: Iterable[str], size: int) -> PreTrainedTokenizerFast:
     return fast
 
 
+def _vocabulary(words: Counter[str], size: int) -> dict[str, int]:
+    """Special tokens, letters (alone and inside a word) and whole words, the most frequent first, ties by the alphabet.
 
+    Not trained: the trainers of tokenizers break ties by chance, and a resumed run must find the same ids (law 3).
+    """
+    letters: Counter[str] = Counter()
+    for word, count in words.items():
+        for letter in word:
+            letters[letter] += count
+    alphabet = [form for letter in _ranked(letters) for form in (letter, f"##{letter}")]
+    entries = dict.fromkeys([*SPECIAL_TOKENS, *alphabet, *_ranked(words)])
+    return {entry: number for number, entry in enumerate(list(entries)[:size])}
+
+
+def _ranked(counts: Counter[str]) -> list[str]:
+    return sorted(counts, key=lambda entry: (-counts[entry], entry))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import signal
 import subprocess
 import sys
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -122,15 +124,22 @@ def test_stopped_and_gone_on_with_is_never_stopped(run: Any, tmp_path: Path) -> 
 )
 def test_every_part_of_the_state_matters(run: Any, part: str) -> None:
     """The mutation twins: each part, when it is forgotten, changes the weights that come out."""
-    through = run(seed=1)
-    steps(through, 2 * STEPS)
-    first = run(seed=1)
-    steps(first, STEPS)
+    halfway, end = stopped(run)
     second = run(seed=2)
     torch.manual_seed(99)
-    second.load_state_dict({**first.state_dict(), part: second.state_dict()[part]})
+    second.load_state_dict({**copy.deepcopy(halfway), part: second.state_dict()[part]})
     steps(second, STEPS)
-    assert differences(weights(through.policy), weights(second.policy)) != []
+    assert differences(end, weights(second.policy)) != []
+
+
+@cache
+def stopped(run: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The state of a run halfway, and its weights at the end."""
+    made = run(seed=1)
+    steps(made, STEPS)
+    halfway = copy.deepcopy(made.state_dict())
+    steps(made, STEPS)
+    return halfway, weights(made.policy)
 
 
 # -- through the command line --------------------------------------------------------------------------------------
@@ -138,7 +147,7 @@ def test_every_part_of_the_state_matters(run: Any, part: str) -> None:
 WORDS = [
     "task=ner", "algo=dqn", "model=tiny", "model.width=16", "model.layers=1", "hardware=cpu", "hardware.precision=fp32",
     "hardware.threads=1", "data.max_train=40", "data.max_dev=8", "data.max_test=8", "data.unseen_labels=drop",
-    "memory.warmup_episodes=8", "algo.gamma=0.5", "algo.loss_kind=huber", "evaluation.bootstrap=0", "console=plain",
+    "memory.warmup_episodes=8", "algo.gamma=0.5", "algo.loss_kind=huber", "evaluation.bootstrap=2", "console=plain",
     "selection.by=last",
 ]
 
@@ -168,7 +177,7 @@ def test_interrupted_by_ctrl_c_and_resumed(tmp_path: Path) -> None:
             break
     process.stdout.read()
     said = process.stderr.read()
-    assert process.wait(60) == 130
+    assert process.wait(60) == 130, said
     assert f"rlft train resume={tmp_path}/stopped" in said, said
     assert not (tmp_path / "stopped" / "result.json").exists()
     stopped = artifact.load_nested(tmp_path / "stopped" / "state")["training"]["step"]

@@ -1,0 +1,384 @@
+"""The scripts behind the README's tables: rows are kept and go on where they stopped; tables come from JSON alone."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from rlft_cli.errors import RlftError, UsageError
+
+REPOSITORY = Path(__file__).parent.parent
+SCRIPTS = REPOSITORY / "scripts"
+
+
+def _script(name: str) -> ModuleType:
+    """Import a script as Python runs it, with its folder on the path."""
+    sys.path.insert(0, str(SCRIPTS))
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.path.remove(str(SCRIPTS))
+
+
+rows, main_table, bench, matches, readme = map(
+    _script, ("_rows", "reproduce_main_table", "bench_training", "_matches", "readme_tables")
+)
+
+
+def spec(algorithm: str = "dqn", **changes: Any) -> Any:
+    base = rows.Spec(
+        name=f"wnut17/{algorithm}", data_set="wnut17", task="ner", algorithm=algorithm,
+        feedback="bandit" if algorithm in ("dqn", "reinforce") else "full", model="tiny", seeds=(1,),
+        metrics=("f1", "f1_conlleval"), overrides=("data=files", "data.dir=$RLFT_DATA/wnut17"),
+        note="whole training set",
+    )
+    return replace(base, **changes)
+
+
+def result(words: Sequence[str], value: float = 0.4) -> dict[str, Any]:
+    """What rlft train writes, with the fields that a row reads."""
+    chosen = dict(word.split("=", 1) for word in words if "=" in word)
+    metric = {"value": value, "low": value - 0.1, "high": value + 0.1}
+    bandit = chosen["feedback"] == "bandit"
+    used = {"label_examples": 5 if bandit else 100, "label_decisions": 50, "reaction_episodes": 600 if bandit else 0,
+            "reaction_decisions": 9000 if bandit else 0}
+    return {
+        "task": chosen["task"], "algorithm": chosen["algo"], "feedback": chosen["feedback"],
+        "selection": {"rule": "dev_metric", "metric": "f1", "passes": 2.0, "labels_of_dev_used": True},
+        "examples": {"train": 100, "dev": 20, "test": 30}, "test": {"f1": metric, "f1_conlleval": metric},
+        "seconds": {"train": 12.5}, "used": used, "versions": {"torch": "2"}, "git_commit": None,
+    }
+
+
+class Runner:
+    """Stands in for the command; writes the result of a run, or fails."""
+
+    def __init__(self, *, fails: Callable[[Sequence[str]], int] = lambda words: 0) -> None:
+        self.calls: list[list[str]] = []
+        self.fails = fails
+
+    def __call__(self, words: Sequence[str], log: Path) -> int:
+        self.calls.append(list(words))
+        log.write_text("first line\nlast words of the run\n")
+        folder = Path(next(word for word in words if word.startswith("run_dir=")).removeprefix("run_dir="))
+        assert not folder.exists()  # a half-finished run is removed first
+        (folder / "state").mkdir(parents=True)
+        status = self.fails(words)
+        if status == 0:
+            seed = int(next(word for word in words if word.startswith("seed=")).removeprefix("seed="))
+            (folder / "result.json").write_text(json.dumps(result(words, 0.3 + 0.1 * seed)))
+        return status
+
+
+def made(folder: Path, specs: Sequence[Any], runner: Runner, **options: Any) -> tuple[Any, list[str], list[str]]:
+    table = rows.Table(path=folder / "main.json", about="a test", order=tuple(one.name for one in specs))
+    said: list[str] = []
+    runs, data = folder / "runs", Path("/data")
+    failed = rows.make(specs, table, runs=runs, data=data, runner=runner, say=said.append, **options)
+    return table, failed, said
+
+
+# -- rows ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_row_holds_what_a_reader_needs_and_no_folder_of_this_machine(tmp_path: Path) -> None:
+    runner = Runner()
+    table, failed, _ = made(tmp_path, [spec()], runner)
+    assert failed == []
+    assert "data.dir=/data/wnut17" in runner.calls[0]
+    assert runner.calls[0][-1] == "console=json"
+    row = table.rows()["wnut17/dqn"]
+    assert row["command"] == ("rlft train task=ner algo=dqn model=tiny feedback=bandit data=files "
+                              "data.dir=$RLFT_DATA/wnut17 seed=1")
+    assert (row["value"], row["low"], row["high"]) == (0.4, pytest.approx(0.3), 0.5)
+    assert row["also"]["f1_conlleval"]["value"] == 0.4
+    assert (row["labels"], row["reactions"], row["reaction_decisions"], row["dev_labels"]) == (5, 600, 9000, 20)
+    assert (row["seconds"], row["examples"]["train"], row["complete"]) == (12.5, 100, True)
+    content = json.loads(table.path.read_text())
+    assert content["machine"]["torch"]
+    assert content["wall_seconds"] == row["wall_seconds"]
+    assert str(tmp_path) not in table.path.read_text()
+    assert not (tmp_path / "runs/wnut17/dqn/seed1/state").exists()  # of no use once the run has ended
+
+
+def test_finished_rows_are_kept_and_changed_ones_made_again(tmp_path: Path) -> None:
+    made(tmp_path, [spec("supervised"), spec("dqn")], Runner())
+    runner = Runner()
+    made(tmp_path, [spec("supervised"), spec("dqn")], runner)
+    assert runner.calls == []
+    changed = spec("dqn", overrides=(*spec().overrides, "passes=2"))
+    table, *_ = made(tmp_path, [spec("supervised"), changed], runner)
+    assert ["passes=2" in call for call in runner.calls] == [True]
+    assert table.rows()["wnut17/dqn"]["command"].endswith("passes=2 seed=1")
+    made(tmp_path, [spec("supervised"), changed], runner, again=True)
+    assert len(runner.calls) == 3
+
+
+def test_a_changed_note_is_told_without_a_new_run(tmp_path: Path) -> None:
+    made(tmp_path, [spec()], Runner())
+    runner = Runner()
+    table, *_ = made(tmp_path, [spec(note="half of the training set")], runner)
+    assert runner.calls == []
+    assert table.rows()["wnut17/dqn"]["note"] == "half of the training set"
+
+
+def test_several_seeds_give_their_mean_and_range_and_can_be_stopped_between(tmp_path: Path) -> None:
+    several = spec(seeds=(1, 2, 3))
+
+    def stop_at_two(words: Sequence[str]) -> int:
+        if "seed=2" in words:
+            raise KeyboardInterrupt
+        return 0
+
+    with pytest.raises(KeyboardInterrupt):
+        made(tmp_path, [several], Runner(fails=stop_at_two))
+    begun = json.loads((tmp_path / "main.json").read_text())["rows"][0]
+    assert (begun["seeds"], begun["complete"]) == ([1], False)
+    runner = Runner()
+    table, *_ = made(tmp_path, [several], runner)
+    assert [call for call in runner.calls if "seed=1" in call] == []
+    row = table.rows()["wnut17/dqn"]
+    assert (row["seeds"], row["complete"]) == ([1, 2, 3], True)
+    assert (row["value"], row["low"], row["high"]) == (pytest.approx(0.5), pytest.approx(0.4), pytest.approx(0.6))
+    assert row["interval"] == "lowest and highest of the seeds"
+    assert [run["value"] for run in row["runs"]] == [pytest.approx(v) for v in (0.4, 0.5, 0.6)]
+
+
+def test_a_failed_row_is_told_with_the_end_of_its_log_and_the_others_go_on(tmp_path: Path) -> None:
+    table, failed, said = made(
+        tmp_path, [spec("supervised"), spec("dqn")], Runner(fails=lambda words: int("algo=supervised" in words))
+    )
+    assert failed == [spec("supervised").command(1)]
+    assert any("exit status 1" in text and "last words of the run" in text for text in said)
+    assert list(table.rows()) == ["wnut17/dqn"]
+
+
+def test_the_untrained_row_claims_no_labels(tmp_path: Path) -> None:
+    table, *_ = made(tmp_path, [spec("untrained")], Runner())
+    row = table.rows()["wnut17/untrained"]
+    assert "algo=supervised" in row["command"]
+    assert row["labels"] == 0
+
+
+def test_a_row_that_says_something_else_than_its_run_is_refused(tmp_path: Path) -> None:
+    words = [word.replace("feedback=bandit", "feedback=full") for word in spec().words(1)]
+    with pytest.raises(RlftError, match=r"row wnut17/dqn says ner, bandit; the run was ner, full"):
+        rows.read_run(spec(), 1, result(words), 1.0)
+    with pytest.raises(RlftError, match="no test metric accuracy"):
+        rows.read_run(spec(metrics=("accuracy",)), 1, result(spec().words(1)), 1.0)
+
+
+# -- the main table ------------------------------------------------------------------------------------------------
+
+
+def test_every_row_of_the_main_table_is_a_command_that_rlft_accepts(tmp_path: Path) -> None:
+    from rlft_cli.cli import main
+
+    for name in {one.data_set for one in main_table.specs()}:
+        (tmp_path / name).mkdir(exist_ok=True)
+    for one in [*main_table.specs(), *main_table.quick_specs()]:
+        words = [word.replace("$RLFT_DATA", str(tmp_path)) for word in one.words(1)]
+        assert main([*words, "--cfg", "job"]) == 0
+
+
+def test_the_data_folder_is_asked_for_only_where_it_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RLFT_DATA", raising=False)
+    assert rows.data_folder(None, main_table.quick_specs()) is None
+    with pytest.raises(UsageError, match=r"--data DIR, or set RLFT_DATA"):
+        rows.data_folder(None, main_table.specs())
+    with pytest.raises(UsageError, match="it has no wnut17, btc_twitter"):
+        rows.data_folder(str(tmp_path), main_table.specs())
+    (tmp_path / "wnut17").mkdir()
+    assert rows.data_folder(str(tmp_path), rows.chosen(main_table.specs(), "wnut17")) == tmp_path.resolve()
+
+
+def test_rows_are_chosen_by_name() -> None:
+    every = main_table.specs()
+    assert [one.name for one in rows.chosen(every, "trec6/dqn,wnut17")] == [
+        "wnut17/supervised", "wnut17/dqn", "wnut17/reinforce", "trec6/dqn"
+    ]
+    with pytest.raises(UsageError, match="--only trec: no such row"):
+        rows.chosen(every, "trec")
+
+
+def filled_results(folder: Path) -> dict[str, Any]:
+    table, *_ = made(folder, [spec("untrained"), spec("supervised"), spec("dqn", seeds=(1, 2, 3))], Runner())
+    return json.loads(table.path.read_text())  # type: ignore[no-any-return]
+
+
+def test_the_markdown_says_value_interval_share_time_and_what_was_used(tmp_path: Path) -> None:
+    lines = main_table.markdown(filled_results(tmp_path)).splitlines()
+    assert lines[0] == "| data set | untrained | supervised, full feedback | dqn, bandit feedback |"
+    assert lines[2] == (
+        "| **WNUT-17**<br>ner, strict span F1<br>tiny "
+        "| **0.400** [0.300, 0.500]<br>conlleval F1 0.400 [0.300, 0.500]<br>no labels "
+        "| **0.400** [0.300, 0.500]<br>conlleval F1 0.400 [0.300, 0.500]<br>100 labels, 12 s "
+        "| **0.500** [0.400, 0.600] (125%)<br>conlleval F1 0.500 [0.400, 0.600]<br>5 labels + 600 reactions, 12 s"
+        "<br>3 seeds |"
+    )
+    text = "\n".join(lines)
+    assert "for several seeds the mean, and the lowest and highest of them" in text
+    assert "also read the labels of the dev split: WNUT-17 20." in text
+    assert text.count("rlft train task=ner") == 5
+
+
+# -- speed ---------------------------------------------------------------------------------------------------------
+
+
+def test_contenders_take_turns_and_the_first_round_is_for_warming_up() -> None:
+    order: list[str] = []
+
+    def runner(name: str) -> Callable[[], dict[str, Any]]:
+        def lap() -> dict[str, Any]:
+            order.append(name)
+            return {"seconds": float(len(order)), "examples": 8, "steps": 2}
+
+        return lap
+
+    found = bench.rounds({"a": runner("a"), "b": runner("b")}, 2)
+    assert "".join(order) == "ba" "ab" "ba"
+    assert [(laps["a"]["seconds"], laps["b"]["seconds"]) for laps in found] == [(3.0, 4.0), (6.0, 5.0)]
+
+
+def laps(*seconds: tuple[float, float]) -> list[dict[str, Any]]:
+    return [{"a": {"seconds": a, "cpu_seconds": a, "examples": 10, "steps": 2},
+             "b": {"seconds": b, "cpu_seconds": b, "examples": 10, "steps": 5}} for a, b in seconds]
+
+
+@pytest.mark.parametrize(
+    ("unit", "limits", "ratio", "met"),
+    [
+        ("speed", {"least": 1.5}, 2.0, True),
+        ("speed", {"least": 2.5}, 2.0, False),
+        ("cost", {"most": 0.4}, 0.5, False),
+        ("cost", {}, 0.5, None),
+    ],
+)
+def test_ratios_are_medians_within_rounds(
+    unit: str, limits: Mapping[str, float], ratio: float, met: bool | None
+) -> None:
+    comparison = matches.Comparison(name="x", what="x", one="a", other="b", unit=unit, **limits)
+    row = bench.compared(comparison, laps((1.0, 2.0), (10.0, 30.0), (2.0, 2.0)))  # b / a: 2, 3, 1
+    assert (row["ratio"], row["met"]) == (ratio, met)
+    assert (row["low"], row["high"]) == ((1.0, 3.0) if unit == "speed" else (0.333, 1.0))
+    assert row["one"] == {
+        "name": "a", "examples_per_second": 5.0, "milliseconds_per_step": 1000.0, "examples_per_step": 5.0
+    }
+
+
+def test_the_targets_are_those_of_the_issue() -> None:
+    words = ("data=sample",)
+    groups = [matches.trainer_group("ner", words, "bf16"), matches.steps_group("ner", words, "bf16")]
+    found = {one.name: one.least or one.most for group in groups for one in group.comparisons}
+    assert found == {"ner_trainer_bf16": 1.5, "ner_trainer_fp32": 1.5, "ner_trainer_defaults": 2.5, "ner_dqn": 1.9,
+                     "ner_dqn_latest": 1.9, "ner_reinforce": 1.4, "ner_bare": 0.9}
+    for group in groups:
+        names = {plan.name for plan in group.plans}
+        assert all({one.one, one.other} <= names for one in group.comparisons)
+
+
+SPEED = {
+    "machine": {"cpu": "a processor", "cores": 2, "threads": 2, "torch": "2", "transformers": "5", "load": 0.1},
+    "settings": {"repetitions": 5, "model": "minilm", "data": {"ner": "wnut17"}, "examples": {"ner": 256}},
+    "command": "python scripts/bench_training.py --data $RLFT_DATA",
+    "rows": [
+        {"what": "a", "unit": "speed", "ratio": 1.61, "low": 1.5, "high": 1.7, "at_least": 1.5, "at_most": None,
+         "met": True, "one": {"examples_per_second": 90.4}, "other": {"examples_per_second": 56.2}},
+        {"what": "b", "unit": "seconds", "ratio": 0.52, "low": 0.5, "high": 0.6, "at_least": None, "at_most": 0.5,
+         "met": False},
+    ],
+}
+
+
+def test_the_speed_table_says_targets_and_whether_they_are_met() -> None:
+    lines = bench.markdown(SPEED).splitlines()
+    assert lines[2] == "| a | **1.61** [1.50, 1.70] | 90/s : 56/s | at least 1.5 | yes |"
+    assert lines[3] == "| b | **0.52** s [0.50, 0.60] | – | at most 0.5 | **no** |"
+    assert "256 examples of wnut17" in lines[5]
+
+
+def test_the_data_folder_of_this_machine_stays_out_of_the_results() -> None:
+    assert bench.without_folder(["--data", "/home/me", "--quick"]) == ["--data", "$RLFT_DATA", "--quick"]
+    assert bench.without_folder(["--data=/home/me"]) == ["--data=$RLFT_DATA"]
+
+
+# -- the README ----------------------------------------------------------------------------------------------------
+
+TEXT = (
+    "# rlft\n<!-- table:main -->\nold\n<!-- /table:main -->\ntext\n"
+    "<!-- table:speed -->\n<!-- /table:speed -->\nend\n"
+)
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    (tmp_path / "main.json").write_text(json.dumps(filled_results(tmp_path)))
+    (tmp_path / "speed.json").write_text(json.dumps(SPEED))
+    (tmp_path / "README.md").write_text(TEXT)
+    return tmp_path
+
+
+def test_the_readme_is_written_once_and_then_agrees(results: Path) -> None:
+    words = ["--readme", str(results / "README.md"), "--results", str(results)]
+    with pytest.raises(RlftError, match=r"README.md differs from the results; run python scripts/readme_tables.py"):
+        readme.main([*words, "--check"])
+    assert (results / "README.md").read_text() == TEXT
+    assert readme.main(words) == 0
+    text = (results / "README.md").read_text()
+    assert "old" not in text
+    assert text.startswith("# rlft\n<!-- table:main -->\n| data set |")
+    assert text.endswith("<!-- /table:speed -->\nend\n")
+    assert readme.main([*words, "--check"]) == 0
+    (results / "README.md").write_text(text.replace("**0.400**", "**0.900**"))
+    with pytest.raises(RlftError, match="differs"):
+        readme.main([*words, "--check"])
+
+
+def test_a_readme_without_markers_or_results_is_refused(results: Path) -> None:
+    with pytest.raises(RlftError, match=r"<!-- table:main --> and <!-- /table:main --> once each.*found 0 and 0"):
+        readme.filled("no markers", "main", "a table")
+    (results / "speed.json").unlink()
+    with pytest.raises(RlftError, match=r"speed.json is missing; make it with scripts/bench_training.py"):
+        readme.rendered(TEXT, results)
+
+
+# -- for real ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_real_row_of_the_tiny_model(tmp_path: Path) -> None:
+    small = ("data=sample", "data.max_train=30", "data.max_dev=10", "data.max_test=10", "passes=1",
+             "warm_start.passes=1")
+    table = rows.Table(path=tmp_path / "main.json", about="a test", order=("sample_ner/dqn",))
+    said: list[str] = []
+    failed = rows.make([spec(name="sample_ner/dqn", overrides=small)], table, runs=tmp_path / "runs", data=None,
+                       say=said.append)
+    assert failed == [], said
+    row = table.rows()["sample_ner/dqn"]
+    assert row["examples"] == {"train": 30, "dev": 10, "test": 10}
+    assert row["reactions"] >= 30
+    assert '"run_dir"' in (tmp_path / "runs/sample_ner/dqn/seed1.log").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["ner", "classification"])
+def test_the_contenders_run_side_by_side(tmp_path: Path, task: str) -> None:
+    words = ["--quick", "--model", "tiny", "--examples", "16", "--repetitions", "1", "--only",
+             f"{task}_trainer,{task}_steps", "--results", str(tmp_path / "speed.json")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    ran = subprocess.run([sys.executable, str(SCRIPTS / "bench_training.py"), *words], capture_output=True, text=True,
+                         env=environment, cwd=tmp_path, check=False)
+    assert ran.returncode in (0, 1), ran.stderr
+    found = json.loads((tmp_path / "speed.json").read_text())["rows"]
+    assert all(row["ratio"] > 0 for row in found)
+    assert {row["name"] for row in found} >= {f"{task}_trainer_fp32", f"{task}_trainer_defaults", f"{task}_bare"}
