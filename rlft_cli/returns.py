@@ -97,7 +97,8 @@ def leave_one_out(returns: Tensor, samples: int) -> Tensor:
         raise ValueError("leave-one-out needs at least 2 samples of each observation")
     grouped = returns.unflatten(0, (-1, samples))
     mean = grouped.mean(1, keepdim=True)
-    return ((grouped - mean) * (samples / (samples - 1))).flatten(0, 1)
+    advantage: Tensor = (grouped - mean) * (samples / (samples - 1))
+    return advantage.flatten(0, 1)
 
 
 def kl_k1(log_prob: Tensor, reference: Tensor) -> Tensor:

@@ -64,7 +64,10 @@ class Gate:
 
 def work(plan: Plan, laps: int, pipe: Connection) -> None:
     """The life of a contender's process."""
-    KINDS[plan.kind](plan, laps, Gate(pipe))
+    try:
+        KINDS[plan.kind](plan, laps, Gate(pipe))
+    except (EOFError, BrokenPipeError):
+        return  # whoever measured has gone
 
 
 def settings(words: tuple[str, ...]) -> DictConfig:

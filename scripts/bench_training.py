@@ -92,7 +92,7 @@ def compared(comparison: Comparison, found: Sequence[Mapping[str, Lap]]) -> dict
     return {
         "name": comparison.name, "what": comparison.what, "unit": comparison.unit,
         "ratio": round(ratio, 3), "low": round(min(ratios), 3), "high": round(max(ratios), 3),
-        "cpu_ratio": round(statistics.median(cpu_ratios), 3),  # of processor time: tells what a busy machine did to ratio
+        "cpu_ratio": round(statistics.median(cpu_ratios), 3),  # of processor time: shows what a busy machine did
         "at_least": comparison.least, "at_most": comparison.most, "met": comparison.met(ratio),
         "one": {"name": one, **_side(found, one)}, "other": {"name": other, **_side(found, other)},
     }

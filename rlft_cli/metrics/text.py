@@ -17,7 +17,7 @@ from rlft_cli.errors import RlftError
 from rlft_cli.metrics.bootstrap import Floats, Interval, bootstrap, bootstrap_mean, interval, ratio, weights
 
 if TYPE_CHECKING:
-    from rouge_score.rouge_scorer import RougeScorer  # type: ignore[import-untyped]
+    from rouge_score.rouge_scorer import RougeScorer
 
 Language = Literal["en", "zh"]
 

@@ -188,7 +188,7 @@ def load_heads(policy: nn.Module, folder: Path) -> None:
 def word_policy(body: nn.Module, task: Any, head_width: int, dropout: float, pooling: str, reads: frozenset[str],
                 folder: Path | None) -> nn.Module:
     """The policy over tags or classes on a body; heads come from the folder where it has them."""
-    width = int(body.width)
+    width: Any = body.width
     policy: nn.Module
     if task.decisions == "tags":
         policy = TagPolicy(body=body, width=width, tags=task.labels, head_width=head_width, dropout=dropout, reads=reads)
