@@ -1,11 +1,21 @@
-"""A transformers encoder as the body of a policy over words or classes."""
+"""Bodies of policies: a transformers encoder as ids -> hidden states, and how transformers are to compute attention."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+
+
+def attention() -> str:
+    """Name of the attention that trains fastest here.
+
+    On a processor torch's fused attention runs its backward pass several times slower than plain matrix products do
+    (scripts/bench_training.py tells); on a GPU it is the fastest.
+    """
+    return "sdpa" if torch.cuda.is_available() else "eager"
 
 
 class EncoderBody(nn.Module):

@@ -12,6 +12,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from rlft_cli.errors import RlftError
+from rlft_cli.model.body import attention
 from rlft_cli.model.codec import HFCodec
 from rlft_cli.model.source import locate
 from rlft_cli.model.tokens import TokenPolicy
@@ -50,7 +51,7 @@ class Decoder:
             config.pad_token_id = task.codec.pad_id  # were it eos, that row of the embedding would get no gradient
             config.update({name: self.dropout for name in _DROPOUTS if name in own})
             body = AutoModelForCausalLM.from_pretrained(
-                folder, config=config, dtype=torch.float32, attn_implementation="sdpa", use_safetensors=True,
+                folder, config=config, dtype=torch.float32, attn_implementation=attention(), use_safetensors=True,
                 local_files_only=True,
             )
         except Exception as problem:  # transformers, safetensors and the operating system raise many kinds
