@@ -1,4 +1,4 @@
-"""``python -m rlft_cli``: the command ``rlft`` of whatever interpreter runs it."""
+"""`python -m rlft_cli`: the same as `rlft`."""
 
 import sys
 

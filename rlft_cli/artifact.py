@@ -35,6 +35,8 @@ def require_free(run_dir: str | None) -> None:
     folder = Path(run_dir).expanduser()
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
+    if not folder.is_dir():
+        raise UsageError(f"run_dir={run_dir} is a file; give a folder that does not exist yet")
     raise UsageError(
         f"run_dir={run_dir} exists and is not empty, and a run is never overwritten; give another folder, or remove it "
         "yourself" + (f", or go on with that run by resume={run_dir}" if (folder / "config.yaml").is_file() else "")

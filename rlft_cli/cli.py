@@ -33,6 +33,7 @@ _VALUES = {
     "--info": ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath"),
 }
 INTERRUPTED = 130
+PIPE_CLOSED = 141  # what a shell shows of a program that SIGPIPE ends
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -245,6 +246,8 @@ def _start(call: Call, library: Library, overrides: Sequence[str], runs: int) ->
         run(job, library.folders, call.verb, flags, overrides)
     except SystemExit as left:  # Hydra has said why on standard error
         return UsageError.exit_status if left.code else 0
+    if runs > 1 and (failed := sum(status != 0 for status in statuses)):
+        fail(f"{failed} of {runs} runs failed; the others are whole")
     return max(statuses, default=0)
 
 
@@ -266,6 +269,9 @@ def _job(call: Call, library: Library, config: DictConfig, runs: int) -> tuple[f
         return command.run(config, console), 0
     except RlftError as error:
         return None, _failed(error)
+    except BrokenPipeError:  # rlft predict ... | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return None, PIPE_CLOSED
     except Exception as error:
         if config.debug:
             fail(traceback.format_exc())

@@ -48,6 +48,8 @@ def compose(library: Library, verb: str, overrides: Sequence[tuple[Override, Any
     _merge(result, root.values, root, library, "")
     for entry in entries:
         for source in sources.get(entry.group, []):
+            if "/" in entry.group and not source.is_global:
+                return None
             _merge(result, source.values, source, library, "" if source.is_global else entry.group)
     for override, value in overrides:
         if override.key not in typed:

@@ -12,6 +12,7 @@ from rich.table import Table
 
 Mode = Literal["auto", "rich", "plain", "json"]
 Cell = str | int | float | bool | None
+_FIXED = frozenset("-.0123456789")  # letters of a number that is not written as 1e-05
 
 
 class Console:
@@ -49,7 +50,7 @@ class Console:
         if self.mode == "json":
             self._json(dict(facts))
         else:
-            text = "  ".join(f"{key} {_short(value)}" for key, value in facts.items() if value is not None)
+            text = "  ".join(f"{key} {_brief(value)}" for key, value in facts.items() if value is not None)
             self.line(text)
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
@@ -59,25 +60,47 @@ class Console:
                 self._json({"table": title, **dict(zip(columns, row, strict=True))})
         elif self.mode == "rich":
             table = Table(title=title, title_justify="left")
-            for n, column in enumerate(columns):
-                table.add_column(column, justify="left" if n == 0 else "right")
-            for row in rows:
-                table.add_row(*[_escape(_short(cell)) for cell in row])
-            self._rich.print(table)
+            for column, right in zip(columns, _are_numbers(columns, rows), strict=True):
+                table.add_column(column, justify="right" if right else "left", overflow="fold")
+            for row in _cells(rows):
+                table.add_row(*[_escape(cell) for cell in row])
+            self._rich.print(table, soft_wrap=False)
         else:
             self._plain_table(title, columns, rows)
 
     def _plain_table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
-        cells = [list(columns)] + [[_short(cell) for cell in row] for row in rows]
+        cells = [list(columns), *_cells(rows)]
         widths = [max(len(row[n]) for row in cells) for n in range(len(columns))]
+        right = _are_numbers(columns, rows)
         print(title, file=self.stream)
         for row in cells:
-            print("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip(),
-                  file=self.stream)
+            line = [c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, widths, right, strict=True)]
+            print("  " + "  ".join(line).rstrip(), file=self.stream)
         self.stream.flush()
 
     def _json(self, facts: Mapping[str, object]) -> None:
         print(json.dumps(facts, ensure_ascii=False), file=self.stream, flush=True)
+
+
+def _brief(value: Cell) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _are_numbers(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> list[bool]:
+    """Which columns hold no text, and are put to the right."""
+    return [not any(isinstance(row[n], str) for row in rows) for n in range(len(columns))]
+
+
+def _cells(rows: Sequence[Sequence[Cell]]) -> list[list[str]]:
+    """Cells as text; the fractions of a column have the same number of decimals, so that points stand below points."""
+    texts = [[_short(cell) for cell in row] for row in rows]
+    for n in range(len(rows[0]) if rows else 0):
+        fractions = [k for k, row in enumerate(rows) if isinstance(row[n], float) and set(texts[k][n]) <= _FIXED]
+        decimals = max((len(texts[k][n].partition(".")[2]) for k in fractions), default=0)
+        for k in fractions:
+            whole, _, part = texts[k][n].partition(".")
+            texts[k][n] = f"{whole}.{part.ljust(decimals, '0')}" if part else whole
+    return texts
 
 
 def _short(value: Cell) -> str:

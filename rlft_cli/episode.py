@@ -89,7 +89,8 @@ def from_rows(example: Sequence[int], decisions: Sequence[Any], truncated: Seque
     tensors = {name: torch.from_numpy(column) for name, column in padded.items()}
     action = tensors.pop("action").long()
     start = blank({"id": torch.tensor(list(example))}, action, mask)
-    return replace(start, truncated=torch.tensor(list(truncated)), **tensors)
+    columns: dict[str, Any] = dict(tensors)
+    return replace(start, truncated=torch.tensor(list(truncated)), **columns)
 
 
 @torch.no_grad()

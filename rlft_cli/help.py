@@ -135,7 +135,7 @@ def _completed_keys(library: Library, verb: str, typed: str, before: Sequence[st
         yield "fetch"
     if "." not in typed:
         yield from (f"{group}=" for group in groups)
-        yield from (f"{group}." for group in groups if group not in ("recipe", "experiment"))
+        yield from (f"{group}." for group in groups if not group.startswith(("recipe", "experiment")))
         yield from (f"{key}." if isinstance(value, dict) else f"{key}=" for key, value in root.values.items())
         return
     yield from (f"{key}=" for key in root.lines if "." in key)

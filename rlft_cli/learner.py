@@ -102,7 +102,7 @@ class Counts:
 class Training:
     """All that a training run holds; ``state_dict`` is what makes it resumable."""
 
-    policy: nn.Module
+    policy: Any  # an nn.Module that is a Policy; types have no "and"
     task: Task
     algorithm: Algorithm
     reward: Reward
@@ -289,7 +289,8 @@ def _update(t: Training, batch: Trajectory) -> dict[str, float]:
     batch = _without_masked(t.algorithm.prepare(batch.to(t.accelerator.device)))
     decisions = t.accelerator.reduce(batch.mask.sum().float(), "sum")
     rows = torch.arange(batch.observation["id"].shape[0], device=batch.action.device)
-    loss_sum, signals = 0.0, {}
+    loss_sum = 0.0
+    signals: dict[str, float] = {}
     for chunk in rows.chunk(t.optim.micro_batches):
         part = batch if t.optim.micro_batches == 1 else batch.select(chunk)
         loss, signals = _loss(t, part)

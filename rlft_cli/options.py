@@ -109,12 +109,12 @@ class Library:
 
     @cached_property
     def options(self) -> dict[str, dict[str, Path]]:
-        """Every group with its options and their files."""
+        """Every group with its options and their files; a folder inside a group is a group of its own (recipe/reward)."""
         found: dict[str, dict[str, Path]] = {}
         for folder in self.folders:
             for file in sorted(folder.glob("*/**/*.yaml")):
-                group, *name = file.relative_to(folder).with_suffix("").parts
-                found.setdefault(group, {}).setdefault("/".join(name), file)
+                group = file.parent.relative_to(folder).as_posix()
+                found.setdefault(group, {}).setdefault(file.stem, file)
         return {group: dict(sorted(files.items())) for group, files in sorted(found.items())}
 
     def option(self, group: str, name: str) -> Source | None:
@@ -181,7 +181,7 @@ def _read_entry(entry: Any, at_root: bool, in_root_file: bool) -> Choice | None:
     lands_at_root = package == f"_global_.{group}" or (not package and at_root)
     if set(words) - {"override", "optional"} or isinstance(option, list) or option == MISSING:
         return None
-    if "/" in group or not absolute or not lands_at_root or (not in_root_file and "override" not in words):
+    if not absolute or not lands_at_root or (not in_root_file and ("/" in group or "override" not in words)):
         return None
     option = None if option is None else str(option)
     return Choice(group=group, option=option, override="override" in words, optional="optional" in words)

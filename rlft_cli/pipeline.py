@@ -22,7 +22,6 @@ from rlft_cli.data import Splits
 from rlft_cli.errors import RlftError, UsageError
 from rlft_cli.evaluation import Evaluator
 from rlft_cli.learner import Optim, Training
-from rlft_cli.memory.latest import Latest
 from rlft_cli.model.words import save_heads
 from rlft_cli.sampler import BatchSampler
 from rlft_cli.snapshot import TargetNetwork
@@ -227,7 +226,8 @@ def warm_start_training(setup: Setup) -> Training:
         policy=setup.policy, task=setup.task,
         algorithm=build({"_target_": "rlft_cli.algo.supervised.Supervised", "label_smoothing": 0.0}),
         reward=build(config.reward), feedback=build({"_target_": "rlft_cli.feedback.full.Full"}),
-        explore=build({"_target_": "rlft_cli.explore.greedy.Greedy", "split_ties": False}), memory=Latest(),
+        explore=build({"_target_": "rlft_cli.explore.greedy.Greedy", "split_ties": False}),
+        memory=build({"_target_": "rlft_cli.memory.latest.Latest"}),
         sampler=_sampler(setup, [train[place] for place in order.tolist()], config.seed + 1), optim=Optim(**optim),
         passes=warm.passes, accelerator=setup.accelerator, seed=config.seed + 1,
     )

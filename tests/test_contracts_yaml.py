@@ -17,7 +17,7 @@ from rlft_cli.sources import NoSuchTarget, read_target
 PACKAGE = Path(__file__).parent.parent / "rlft_cli"
 LIBRARY = Library([config_folder()])
 OPTIONS = [(group, name) for group, names in LIBRARY.options.items() for name in names]
-COMPONENTS = [(group, name) for group, name in OPTIONS if group not in ("recipe", "experiment")]
+COMPONENTS = [(group, name) for group, name in OPTIONS if not group.startswith(("recipe", "experiment"))]
 # The class of the protocol that the configured dataclass of a group fulfils.
 PROTOCOLS = {
     "algo": "Algorithm",

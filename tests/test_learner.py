@@ -20,6 +20,7 @@ from rlft_cli.memory.replay import Replay
 from rlft_cli.reward.sentence_f1 import SentenceF1
 from rlft_cli.task import Row
 from toy_training import (
+    LABELS,
     TablePolicy,
     bind,
     class_rows,
@@ -122,13 +123,13 @@ def test_rates_follow_the_schedule_in_training() -> None:
     task = bind(tagged_rows(24), tiny())
     settings = optim(lr=1e-4, head_lr=1e-2, warmup_fraction=0.5, schedule="linear", max_batch_episodes=4)
     made = training(policy_of(tiny(), task), task, supervised(), optim=settings, passes=1.0)
+    spent, rates = 0.0, []
     for progress in learn(made):
-        spent = progress.done - made.sampler._cost.__len__() * 0  # rates are those of before this batch was counted
-        assert spent <= 1
-        factor = {group["base_lr"]: group["lr"] / group["base_lr"] for group in made.optimizer.param_groups}
-        assert len(set(factor)) == 2 and len({round(f, 9) for f in factor.values()}) == 1
-    before_last = 1 - len(made.sampler.next()[0]) * 0
-    assert before_last == 1 and made.done == 1.0
+        for group in made.optimizer.param_groups:
+            assert group["lr"] == pytest.approx(group["base_lr"] * settings.factor(spent))
+        rates.append(made.optimizer.param_groups[0]["lr"])
+        spent = progress.done
+    assert rates[0] == 0.0 < max(rates) > rates[-1] > 0.0
 
 
 def test_body_and_head_decayed_and_not() -> None:
@@ -198,11 +199,9 @@ def test_replay_waits_for_its_warm_up_and_repeats() -> None:
 
 
 def test_rl_acts_and_learns_without_dropout_and_supervised_with() -> None:
-    rows = tagged_rows(24)
-    for algorithm, explore, expected in ((dqn(), None, False), (supervised(), None, True)):
-        task = bind(rows, tiny(dropout=0.5))
+    for algorithm, expected in ((dqn(), False), (supervised(), True)):
+        task = bind(tagged_rows(24), tiny(dropout=0.5))
         made = training(policy_of(tiny(dropout=0.5), task), task, algorithm)
-        del explore
         next(learn(made))
         assert made.policy.training is expected
 
@@ -286,16 +285,30 @@ RECIPES: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("name", RECIPES)
-@pytest.mark.parametrize("rows", [tagged_rows, class_rows], ids=["tags", "classes"])
-def test_reactions_alone_lead_to_the_optimum(rows: Any, name: str) -> None:
+def four_classes() -> list[Row]:
+    return [row for row in class_rows(80, seed=9) if row["label"] in list(LABELS)[:4]][:24]
+
+
+def slow(name: str, decisions: str) -> Any:
+    return pytest.param(name, decisions, marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize(
+    ("name", "decisions"),
+    [
+        ("dqn", "tags"), ("dqn_bootstrapped", "tags"), ("reinforce", "tags"), slow("dqn_latest", "tags"),
+        slow("self_critical", "tags"), ("dqn", "classes"), ("reinforce", "classes"), slow("dqn_bootstrapped", "classes"),
+        slow("self_critical", "classes"), slow("dqn_latest", "classes"),
+    ],
+)
+def test_reactions_alone_lead_to_the_optimum(name: str, decisions: str) -> None:
     """Every word (or text) has one right tag; nothing but right or wrong is ever said."""
-    mine: list[Row] = rows(24, seed=9)
+    mine = tagged_rows(24, seed=9) if decisions == "tags" else four_classes()
     algorithm, parts = RECIPES[name]()
     task = bind(mine, tiny())
     policy = policy_of(tiny(), task, algorithm.reads)
     made = training(policy, task, algorithm, passes=60.0, optim=optim(**QUICK), **parts)
-    metric = "f1" if task.decisions == "tags" else "accuracy"
+    metric = "f1" if decisions == "tags" else "accuracy"
     assert trained(made, 1.0, metric) == 1.0
     assert made.counts.label_examples == made.counts.label_decisions == 0
 
@@ -309,7 +322,8 @@ def test_reinforce_climbs_sentence_f1() -> None:
         policy_of(tiny(), task), task, algorithm, count=16, passes=150.0, optim=optim(**QUICK),
         explore=Sample(temperature=1.0), reward=SentenceF1(),
     )
-    assert trained(made, 0.95, "f1") >= 0.95
+    before = measured(made, list(range(16)))["f1"]
+    assert trained(made, 0.9, "f1") >= 0.9 > 3 * before
 
 
 def test_a_constant_reward_teaches_nothing() -> None:

@@ -13,7 +13,7 @@ from rlft_cli import artifact, pipeline
 from rlft_cli.console import Console
 from rlft_cli.data.questions import form_of, question, questions
 from rlft_cli.data.table import decoded, read_text
-from rlft_cli.errors import RlftError, UsageError
+from rlft_cli.errors import UsageError
 from rlft_cli.metrics.spans import spans
 from rlft_cli.task import Row
 
@@ -48,7 +48,7 @@ def _read(config: DictConfig, kind: str) -> tuple[str, list[Row]]:
     if config.input is None and sys.stdin.isatty():
         raise UsageError('give a text (text="..."), a file (input=FILE), or pipe lines into rlft predict')
     path = Path(config.input).expanduser() if config.input is not None else STANDARD_INPUT
-    content = read_text(path) if config.input is not None else decoded(sys.stdin.buffer.read(), path)
+    content = read_text(path) if config.input is not None else _standard_input()
     form = config.format if config.format != "auto" else form_of(path, content, kind)
     return form, questions(path, content, form, kind)
 
@@ -57,10 +57,14 @@ def _of_text(text: str, kind: str) -> list[Row]:
     """The one row of ``text=``, line ends and all."""
     if not text.strip():
         raise UsageError('text= is empty; give a text with words: text="Angela Merkel visited Paris"')
-    try:
-        return [question(Path("text="), 1, text, kind)]
-    except RlftError as problem:
-        raise UsageError(str(problem)) from problem
+    if any("\ud800" <= character <= "\udfff" for character in text):  # how Python shows bytes that are not UTF-8
+        raise UsageError("text= is not UTF-8; type it in UTF-8, or put it into a file: input=FILE")
+    return [question(Path("text"), 1, text, kind)]
+
+
+def _standard_input() -> str:
+    convert = "iconv -f latin1 -t utf-8 FILE | rlft predict checkpoint=..."
+    return decoded(sys.stdin.buffer.read(), str(STANDARD_INPUT), convert)
 
 
 def _answer(decisions: str, row: Row, answer: Any) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import time
 from collections.abc import Iterator
@@ -15,10 +16,10 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from rlft_cli import artifact, pipeline
-from rlft_cli.console import Console
+from rlft_cli.console import Cell, Console
 from rlft_cli.errors import RlftError, UsageError
-from rlft_cli.evaluation import Interval
 from rlft_cli.learner import Counts, NonFiniteError, Progress, Training, learn
+from rlft_cli.metrics.bootstrap import Interval
 from rlft_cli.reward import Reward
 from rlft_cli.through_hydra import run_choices
 
@@ -64,7 +65,9 @@ def run(config: DictConfig, console: Console) -> None:
         artifact.write_config(folder, pipeline.plain(config))
     for message in setup.messages:
         console.line(message)
-    console.line(_headline(setup))
+    chosen = ("task", "algo", "feedback", "model")
+    console.line(", ".join(f"{group} {config.options[group]}" for group in chosen))
+    console.line(_sizes(setup))
     this = Run(folder=folder, config=config, setup=setup, console=console, reward=pipeline.build(config.reward))
     with _interruptible(this):
         for phase in ("warm_start", "main"):
@@ -108,16 +111,11 @@ def _typed_keys() -> set[str]:
     return {word.partition("=")[0].lstrip("+~") for word in run_choices()} if HydraConfig.initialized() else set()
 
 
-def _headline(setup: pipeline.Setup) -> str:
-    chosen = setup.config.options
+def _sizes(setup: pipeline.Setup) -> str:
     trainable = sum(w.numel() for w in setup.policy.parameters() if w.requires_grad)
     sizes = ", ".join(f"{split} {len(ids)}" for split, ids in setup.ids.items())
     labels = f", {len(setup.task.labels)} actions" if setup.task.labels else ""
-    return (
-        f"task {chosen.task}, algo {chosen.algo}, feedback {chosen.feedback}, model {chosen.model}"
-        f"{labels}; {sizes}; {trainable / 1e6:.2f}M weights to train, {setup.precision} on "
-        f"{setup.accelerator.device}"
-    )
+    return f"{sizes}{labels}; {trainable / 1e6:.2f}M weights to train, {setup.precision} on {setup.accelerator.device}"
 
 
 def _phase(this: Run, phase: str, state: dict[str, Any] | None) -> None:
@@ -127,7 +125,7 @@ def _phase(this: Run, phase: str, state: dict[str, Any] | None) -> None:
     training = make(this.setup)
     if state is not None:
         _restore(this, training, state)
-    next_look = this.config.selection.every_passes * (int(training.seen / len(training.sampler)) + 1)
+    looked = _looks(this, training.seen / len(training.sampler))  # by the place alone, so that a resumed run looks alike
     window: list[dict[str, float]] = []
     clock = time.perf_counter()
     try:
@@ -136,16 +134,17 @@ def _phase(this: Run, phase: str, state: dict[str, Any] | None) -> None:
             if progress.step % LOG_EVERY_STEPS == 0 or progress.done >= 1.0:
                 _log(this, training, progress, window)
                 window.clear()
-            due = phase == "main" and (progress.passes >= next_look - 1e-9 or progress.done >= 1.0)
+            due = phase == "main" and (_looks(this, progress.passes) > looked or progress.done >= 1.0)
             if due or this.stop:
                 this.seconds += time.perf_counter() - clock
                 if due:
-                    next_look = progress.passes + this.config.selection.every_passes
+                    looked = _looks(this, progress.passes)
                     _look(this, progress)
                 _save_state(this, training)
                 clock = time.perf_counter()
             if this.stop:
-                raise Interrupted(f"stopped by Ctrl-C; go on with: rlft train resume={this.folder}")
+                command = shlex.join(["rlft", "train", f"resume={this.folder}"])
+                raise Interrupted(f"stopped by Ctrl-C; all is saved; go on with: {command}")
             if _patience_spent(this):
                 this.console.line(f"stopping early: {this.without_gain} evaluations without gain")
                 break
@@ -158,6 +157,11 @@ def _phase(this: Run, phase: str, state: dict[str, Any] | None) -> None:
         this.console.line(f"warm start on {training.counts.label_examples} labelled examples is done")
 
 
+def _looks(this: Run, passes: float) -> int:
+    """How many evaluations are due by then."""
+    return int(passes / this.config.selection.every_passes + 1e-9)
+
+
 def _patience_spent(this: Run) -> bool:
     patience = this.config.selection.patience
     return bool(patience) and this.config.selection.by != "last" and this.without_gain >= patience
@@ -167,13 +171,15 @@ def _log(this: Run, training: Training, progress: Progress, window: list[dict[st
     """Append the mean signals of the last steps to metrics.jsonl; show some of them."""
     names = {name for signals in window for name in signals}
     means = {name: _mean([s[name] for s in window if name in s]) for name in sorted(names)}
-    row = {"phase": this.phase, "step": progress.step, "passes": round(progress.passes, 4), **means}
+    row: dict[str, Cell] = {"phase": this.phase, "step": progress.step, "passes": round(progress.passes, 4), **means}
     row["lr"] = training.optim.lr * training.optim.factor(progress.done)
     if training.target is not None:
         row["target_distance"] = training.target.distance()
     artifact.append_line(this.folder / "metrics.jsonl", row)
     if progress.step % (5 * LOG_EVERY_STEPS) == 0:
-        shown = ("phase", "step", "passes", "loss", "reward", "entropy", "kl", "nonzero_actions")
+        shown = ["step", "passes", "loss", "reward", "entropy", "kl"]
+        shown = ["phase", *shown] if this.phase != "main" else shown
+        shown += ["nonzero_actions"] if this.setup.task.decisions == "tags" else []  # how many words get a tag but O
         this.console.row({name: row[name] for name in shown if name in row})
 
 
@@ -273,7 +279,8 @@ def _finish(this: Run) -> None:
     artifact.write_json(this.folder / "result.json", result)
     show_metrics(console, metrics["test"], "test")
     console.line(f"run folder: {this.folder}", run_dir=str(this.folder))
-    console.line(f"evaluate it: rlft eval checkpoint={this.folder} split=test")
+    command = shlex.join(["rlft", "eval", f"checkpoint={this.folder}", "split=test"])
+    console.line(f"evaluate it: {command}", command=command)
 
 
 def show_metrics(console: Console, metrics: dict[str, Interval], split: str) -> None:

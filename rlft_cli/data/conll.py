@@ -40,7 +40,8 @@ def _table(path: Path, text: str, token_column: int | None, tag_column: int | No
         return Table(where=str(path), name=path.name, rows=[], per_word=True)
     width = Counter(map(len, typical)).most_common(1)[0][0]
     columns = list(zip(*[c for c in typical if len(c) == width], strict=True))
-    token, tag, messages = 0, 0, list[str]()
+    messages: list[str] = []
+    token = tag = 0
     if width > 1 or tagged:
         token, tag, messages = _choose(path, columns, token_column, tag_column)
     sentences, skipped = _sentences(path, lines, split, width, token, tag)

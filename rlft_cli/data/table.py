@@ -48,19 +48,18 @@ def read_text(path: Path) -> str:
         data = path.read_bytes()
     except OSError as error:
         raise RlftError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from error
-    return decoded(data, path)
+    return decoded(data, str(path), f"iconv -f latin1 -t utf-8 {shlex.quote(str(path))} > utf8{path.suffix}")
 
 
-def decoded(data: bytes, path: Path) -> str:
-    """Decode UTF-8, its byte order mark left out; RlftError names line and byte of what is not UTF-8."""
+def decoded(data: bytes, where: str, command: str) -> str:
+    """Decode UTF-8, its byte order mark left out; RlftError names line and byte, and the command that converts."""
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise fault(
-            str(path), line,
-            f"is not UTF-8: byte 0x{data[error.start]:02x} at byte offset {error.start}; "
-            f"convert it, e.g. iconv -f latin1 -t utf-8 {shlex.quote(str(path))} > utf8{path.suffix}",
+            where, line,
+            f"is not UTF-8: byte 0x{data[error.start]:02x} at byte offset {error.start}; convert it, e.g. {command}",
         ) from error
     # A lone U+FEFF before a tab is the first token of a CoNLL file and no byte order mark.
     return text[1:] if text.startswith("\ufeff") and text[1:2] != "\t" else text

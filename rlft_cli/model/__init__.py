@@ -79,5 +79,5 @@ class Model(Protocol):
         ...
 
     def policy(self, folder: Path | None, task: Any, reads: frozenset[str]) -> Any:
-        """Build the policy (nn.Module) for a task and for what an algorithm reads; load heads too where the folder has them."""
+        """Build the policy (nn.Module) for a task and what an algorithm reads; with heads where the folder has them."""
         ...

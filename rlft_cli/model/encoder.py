@@ -16,7 +16,6 @@ from rlft_cli.model.codec import HFCodec
 from rlft_cli.model.source import locate
 from rlft_cli.model.words import word_policy
 
-
 _DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout")
 
 

@@ -48,7 +48,6 @@ class Tiny:
 
     def open(self) -> None:
         """Nothing to fetch: the weights are random."""
-        return None
 
     def codec(self, folder: Path | None, corpus: Iterable[str]) -> HFCodec:
         """A WordPiece tokenizer trained on the corpus, or the one in a checkpoint."""
@@ -60,12 +59,16 @@ class Tiny:
         """Random weights from torch's global generator, or those of a checkpoint."""
         size = len(task.codec.tokenizer)
         if task.decisions == "tokens":
-            body = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32) if folder else LlamaForCausalLM(self._llama(size))
+            if folder is None:
+                return TokenPolicy(body=LlamaForCausalLM(self._llama(size)), codec=task.codec, reads=reads)
+            body = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
             policy = TokenPolicy(body=body, codec=task.codec, reads=reads)
-            if folder is not None:
-                load_heads(policy, folder)
+            load_heads(policy, folder)
             return policy
-        encoder = BertModel.from_pretrained(folder, add_pooling_layer=False, dtype=torch.float32) if folder else BertModel(self._bert(size), add_pooling_layer=False)
+        if folder is None:
+            encoder = BertModel(self._bert(size), add_pooling_layer=False)
+        else:
+            encoder = BertModel.from_pretrained(folder, add_pooling_layer=False, dtype=torch.float32)
         return word_policy(EncoderBody(encoder), task, self.head_width, self.dropout, "mean", reads, folder)
 
     def _bert(self, vocabulary: int) -> BertConfig:

@@ -29,7 +29,7 @@ class LstmCodec:
         self.max_tokens = max_tokens
         self.prefix: list[int] = []
         self.suffix: list[int] = []
-        self.tokenizer = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        self.tokenizer = PreTrainedTokenizerFast(
             tokenizer_object=tokenizer, pad_token=PAD, unk_token=UNK, eos_token=EOS, model_max_length=max_tokens,
             additional_special_tokens=[USER, ASSISTANT], split_special_tokens=True,
         )

@@ -36,7 +36,9 @@ def legal_transitions(tags: Sequence[str]) -> Tensor:
 class Head(nn.Module):
     """Hidden features to scores, and to values or a dueling split where the algorithm reads them."""
 
-    def __init__(self, width: int, head_width: int, actions: int, histories: int, dropout: float, reads: frozenset[str]):
+    def __init__(
+        self, width: int, head_width: int, actions: int, histories: int, dropout: float, reads: frozenset[str]
+    ) -> None:
         super().__init__()
         self.dropout = nn.Dropout(dropout)
         self.project = nn.Linear(width, head_width)
@@ -191,7 +193,9 @@ def word_policy(body: nn.Module, task: Any, head_width: int, dropout: float, poo
     width: Any = body.width
     policy: nn.Module
     if task.decisions == "tags":
-        policy = TagPolicy(body=body, width=width, tags=task.labels, head_width=head_width, dropout=dropout, reads=reads)
+        policy = TagPolicy(
+            body=body, width=width, tags=task.labels, head_width=head_width, dropout=dropout, reads=reads
+        )
     else:
         policy = ClassPolicy(body=body, width=width, classes=task.labels, head_width=head_width, dropout=dropout,
                              pooling=pooling, reads=reads)

@@ -28,7 +28,7 @@ class Lora:
             r=self.rank,
             lora_alpha=self.alpha,  # type: ignore[arg-type]  # peft takes a float too
             lora_dropout=self.dropout,
-            target_modules=self.target_modules or _linear_names(policy.body),  # type: ignore[arg-type]
+            target_modules=self.target_modules or _linear_names(policy.body),
         )
         policy.body = get_peft_model(policy.body, config)  # type: ignore[arg-type]
         return policy

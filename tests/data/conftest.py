@@ -44,8 +44,8 @@ def folder(tmp_path: Path) -> Callable[..., Path]:
     def write(suffix: str, train: str | bytes, dev: str | bytes | None = "", test: str | bytes | None = "") -> Path:
         for name, content in (("train", train), ("dev", dev), ("test", test)):
             if content is not None:
-                content = content or train  # "" stands for the text of train
-                data = content.encode("utf-8") if isinstance(content, str) else content
+                text = content or train  # "" stands for the text of train
+                data = text.encode("utf-8") if isinstance(text, str) else text
                 (tmp_path / f"{name}{suffix}").write_bytes(data)
         return tmp_path
 

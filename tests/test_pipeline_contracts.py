@@ -1,0 +1,199 @@
+"""Contracts over every option that is shipped: it builds, makes a step, and its checkpoint gives the same scores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from rlft_cli import pipeline
+from rlft_cli.config import config_folder
+from rlft_cli.data import Splits
+from rlft_cli.data.sample import Sample
+from rlft_cli.episode import demonstrate
+from rlft_cli.learner import Training, learn
+from rlft_cli.options import Library
+from rlft_cli.sources import read_target
+from toy_training import config_of, differences, weights
+
+LIBRARY = Library([config_folder()])
+SMALL = [
+    "hardware=cpu", "hardware.precision=fp32", "data.max_train=32", "data.max_dev=4", "data.max_test=4",
+    "data.unseen_labels=drop", "optim.batch_tokens=300", "optim.max_batch_episodes=6", "optim.warmup_fraction=0",
+    "warm_start.fraction=0",
+]
+MODELS = {
+    "tiny": ["model=tiny", "model.width=16", "model.layers=1", "model.max_tokens=64"],
+    "lstm": ["model=lstm", "model.hidden_width=8", "model.embedding_width=8"],
+}
+TASKS = {
+    "ner": ["task=ner"],
+    "classification": ["task=classification"],
+    "dialogue": ["task=dialogue", "task.max_prompt_tokens=32", "task.max_reply_tokens=6"],
+}
+SAMPLE = {"ner": "tagged_words", "classification": "labelled_text", "dialogue": "dialogue"}
+
+
+@pytest.fixture(autouse=True)
+def sample_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The packaged sample is the same for all of these; reading it takes longer than a step."""
+    monkeypatch.setattr(Sample, "load", lambda self, rows: _splits(self, rows))
+
+
+LOAD: Callable[[Sample, str], Splits] = Sample.load
+
+
+@cache
+def _splits(sample: Sample, rows: str) -> Splits:
+    return LOAD(sample, rows)
+
+
+def options(group: str) -> list[str]:
+    return list(LIBRARY.options[group])
+
+
+def traits(group: str, name: str) -> dict[str, Any]:
+    source = LIBRARY.option(group, name)
+    assert source is not None
+    return dict(read_target(str(source.values["_target_"])).traits)
+
+
+def ready(*words: str) -> tuple[pipeline.Setup, Training]:
+    """A setup and its training; a replay memory waits for a handful of episodes only."""
+    small = [*words, *SMALL]
+    if config_of(*small).memory["_target_"].endswith(".Replay"):
+        small.append("memory.warmup_episodes=1")
+    setup = pipeline.new_setup(config_of(*small))
+    return setup, pipeline.main_training(setup)
+
+
+def one_step(setup: pipeline.Setup, training: Training) -> None:
+    """Train one step: there is a finite loss, some weight moves, and no frozen one does."""
+    frozen = {name for name, weight in setup.policy.named_parameters() if not weight.requires_grad}
+    before = weights(setup.policy)
+    (progress,) = islice(learn(training), 1)
+    assert progress.step == 1 and progress.signals["loss"] == progress.signals["loss"]
+    now = weights(setup.policy)
+    assert all(torch.isfinite(weight).all() for weight in now.values())
+    moved = {name for name in before if not torch.equal(before[name], now[name])}
+    assert not moved & frozen
+    earned = training.algorithm.needs == "labels" or progress.signals["grad_norm"] > 0
+    assert moved or not earned
+
+
+def scores(setup: pipeline.Setup, rows: list[Any]) -> Any:
+    ids = setup.task.add(rows)
+    with torch.no_grad():
+        known = demonstrate(setup.task, setup.task.collate(ids))
+        return setup.policy.eval()(known.observation, known.action).scores
+
+
+def same_after_saving(setup: pipeline.Setup, folder: Path, tolerance: float) -> None:
+    folder.mkdir()
+    setup.save_checkpoint(folder)
+    saved = pipeline.checkpoint_setup(str(folder), setup.config.hardware, 1)
+    assert saved.task.labels == setup.task.labels
+    rows = setup.splits["train"][:3]
+    one, two = scores(setup, rows), scores(saved, rows)
+    assert torch.equal(one, two) if tolerance == 0 else (one - two).abs().max() < tolerance
+
+
+# -- task x algorithm ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("algo", options("algo"))
+@pytest.mark.parametrize("task", options("task"))
+def test_every_task_with_every_algorithm(task: str, algo: str, tmp_path: Path) -> None:
+    """As composed, recipes included, on model=tiny: a step, a checkpoint, and a resume state that loads."""
+    words = [*TASKS[task], f"algo={algo}", *MODELS["tiny"], "tuning=full"]
+    setup, training = ready(*words)
+    one_step(setup, training)
+    same_after_saving(setup, tmp_path / "checkpoint", 0)
+    again = pipeline.main_training(setup)
+    again.load_state_dict(training.state_dict())
+    assert differences(training.state_dict(), again.state_dict()) == []
+
+
+@pytest.mark.parametrize("task", options("task"))
+def test_every_task_with_an_lstm(task: str, tmp_path: Path) -> None:
+    setup, training = ready(*TASKS[task], "algo=reinforce", *MODELS["lstm"], "tuning=full")
+    one_step(setup, training)
+    same_after_saving(setup, tmp_path / "checkpoint", 0)
+
+
+# -- every option of the small groups ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("task", ["ner", "dialogue"])
+@pytest.mark.parametrize("tuning", options("tuning"))
+def test_every_tuning(tuning: str, task: str, tmp_path: Path) -> None:
+    setup, training = ready(*TASKS[task], "algo=supervised", *MODELS["tiny"], f"tuning={tuning}")
+    one_step(setup, training)
+    trained = {name.startswith("body.") for name, weight in setup.policy.named_parameters() if weight.requires_grad}
+    assert True in trained
+    same_after_saving(setup, tmp_path / "checkpoint", 1e-5 if tuning == "lora" else 0)
+
+
+def home(group: str, name: str) -> str:
+    """A task that an option is for."""
+    able = traits(group, name).get("decisions")
+    kind = {"ner": "tags", "classification": "classes", "dialogue": "tokens"}
+    return next(task for task in ("ner", "classification", "dialogue") if able is None or kind[task] in able)
+
+
+@pytest.mark.parametrize("algo", ["dqn", "reinforce"])
+@pytest.mark.parametrize("reward", options("reward"))
+def test_every_reward(reward: str, algo: str) -> None:
+    words = [*TASKS[home("reward", reward) if reward != "weighted_sum" else "dialogue"], f"algo={algo}", f"reward={reward}"]
+    dialogue = "task=dialogue" in words
+    if algo == "dqn" and not dialogue:
+        words += ["algo.loss_kind=huber", "algo.gamma=1"]  # rewards that are no 0 or 1, some of them of whole sentences
+    setup, training = ready(*words, *MODELS["tiny"], "tuning=full")
+    one_step(setup, training)
+    assert training.counts.reaction_decisions > 0
+
+
+@pytest.mark.parametrize("explore", options("explore"))
+def test_every_exploration(explore: str) -> None:
+    algo = "reinforce" if traits("explore", explore)["on_policy"] else "dqn"
+    for task in ("ner", "classification"):
+        one_step(*ready(*TASKS[task], f"algo={algo}", f"explore={explore}", *MODELS["tiny"], "tuning=full"))
+
+
+@pytest.mark.parametrize("memory", options("memory"))
+@pytest.mark.parametrize("task", ["ner", "dialogue"])
+def test_every_memory(memory: str, task: str) -> None:
+    setup, training = ready(*TASKS[task], "algo=dqn", f"memory={memory}", *MODELS["tiny"], "tuning=full")
+    one_step(setup, training)
+    again = pipeline.main_training(setup)
+    again.load_state_dict(training.state_dict())
+    assert differences(training.memory.state_dict(), again.memory.state_dict()) == []
+
+
+@pytest.mark.parametrize("feedback", options("feedback"))
+def test_every_feedback(feedback: str) -> None:
+    _, training = ready(*TASKS["classification"], "algo=dqn", f"feedback={feedback}", *MODELS["tiny"], "tuning=full")
+    one_step(_, training)
+    assert training.counts.label_examples == 0
+
+
+# -- seeds ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("task", options("task"))
+def test_the_seed_decides_everything(task: str) -> None:
+    """Same words, same weights; another seed, others. Vocabularies that are built from the data are built alike."""
+
+    def trained(seed: int) -> dict[str, torch.Tensor]:
+        setup, training = ready(*TASKS[task], "algo=reinforce", *MODELS["tiny"], "tuning=full", f"seed={seed}")
+        one_step(setup, training)
+        return weights(setup.policy)
+
+    one = trained(3)
+    assert differences(one, trained(3)) == []
+    assert differences(one, trained(4)) != []
