@@ -80,7 +80,7 @@ def blank(observation: dict[str, Tensor], action: Tensor, mask: Tensor) -> Traje
 
 def from_rows(example: Sequence[int], decisions: Sequence[Any], truncated: Sequence[bool]) -> Trajectory:
     """Pad stored episodes (structured arrays with action, reward, ... fields) into one trajectory, one per observation."""
-    width = max(1, max(len(row) for row in decisions))
+    width = max(1, *(len(row) for row in decisions))
     mask = torch.tensor([[t < len(row) for t in range(width)] for row in decisions])
     padded = {name: np.zeros((len(decisions), width), row_type[0]) for name, row_type in decisions[0].dtype.fields.items()}
     for n, row in enumerate(decisions):

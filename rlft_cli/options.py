@@ -109,7 +109,7 @@ class Library:
 
     @cached_property
     def options(self) -> dict[str, dict[str, Path]]:
-        """Every group with its options and their files; a folder inside a group is a group of its own (recipe/reward)."""
+        """Every group with its options and their files; recipe/reward is a group of its own."""
         found: dict[str, dict[str, Path]] = {}
         for folder in self.folders:
             for file in sorted(folder.glob("*/**/*.yaml")):

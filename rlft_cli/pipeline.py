@@ -14,7 +14,6 @@ import torch
 from accelerate import Accelerator
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
-
 from transformers.utils import logging as transformers_logging
 
 from rlft_cli.artifact import Card, find_checkpoint, read_card, write_card

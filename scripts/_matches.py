@@ -96,15 +96,18 @@ def steps_group(task: str, words: tuple[str, ...], native: str) -> Group:
         return Plan(name=name, kind=kind, task=task, words=(f"task={task}", *more, *words), precision=native)
 
     plans = [
-        plan("supervised", "algo=supervised"), plan("dqn", "algo=dqn"), plan("dqn_latest", "algo=dqn", "memory=latest"),
-        plan("reinforce", "algo=reinforce"), plan("bare", "algo=supervised", kind="bare"),
+        plan("supervised", "algo=supervised"),
+        plan("dqn", "algo=dqn", "memory=latest"),
+        plan("dqn_replay", "algo=dqn", "memory=replay", "memory.warmup_episodes=1"),  # 1: every step of a lap learns
+        plan("reinforce", "algo=reinforce"),
+        plan("bare", "algo=supervised", kind="bare"),
     ]
     step = f"{task}: step (act, judge, learn) against a supervised step"
     comparisons = [
         Comparison(name=f"{task}_dqn", one="dqn", other="supervised", unit="cost", most=DQN_STEP,
-                   what=f"{step}: DQN, a batch of the memory (memory=replay)"),
-        Comparison(name=f"{task}_dqn_latest", one="dqn_latest", other="supervised", unit="cost", most=DQN_STEP,
                    what=f"{step}: DQN, the same batch (memory=latest)"),
+        Comparison(name=f"{task}_dqn_replay", one="dqn_replay", other="supervised", unit="cost", most=DQN_STEP,
+                   what=f"{step}: DQN, a batch of the memory (memory=replay)"),
         Comparison(name=f"{task}_reinforce", one="reinforce", other="supervised", unit="cost", most=REINFORCE_STEP,
                    what=f"{step}: REINFORCE"),
         Comparison(name=f"{task}_bare", one="supervised", other="bare", unit="speed", least=AGAINST_BARE,

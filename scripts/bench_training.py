@@ -30,9 +30,9 @@ from rlft_cli.errors import RlftError, UsageError
 
 # ======== the sizes ===============================================================================================
 DATA_SETS = {"ner": "wnut17", "classification": "trec6"}
-EXAMPLES = {"ner": 256, "classification": 192}  # of a lap
+EXAMPLES = {"ner": 224, "classification": 128}  # of a lap; fewer would pad more than a whole training set does
 REPETITIONS = 5
-QUICK_EXAMPLES, QUICK_REPETITIONS = 48, 2
+QUICK_EXAMPLES, QUICK_REPETITIONS, QUICK_GROUPS = 48, 2, "command_line,ner_trainer,classification_steps"
 # ==================================================================================================================
 
 Lap = dict[str, Any]
@@ -46,8 +46,7 @@ def contenders(plans: Sequence[Plan], laps: int) -> Iterator[dict[str, Callable[
     """Start a process for each; what is yielded makes one of them run its next lap."""
     from _contenders import work
 
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["_contenders"])  # torch and transformers are imported once for all
+    context = multiprocessing.get_context("spawn")  # forking after torch has threads may hang
     pipes = {plan.name: context.Pipe() for plan in plans}
     processes = [context.Process(target=work, args=(plan, laps, pipes[plan.name][1]), daemon=True) for plan in plans]
     for process, (_, theirs) in zip(processes, pipes.values(), strict=True):
@@ -194,7 +193,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=about, epilog=examples, formatter_class=as_it_is, allow_abbrev=False)
     parser.add_argument("--data", metavar="DIR", help="folder with wnut17 and trec6 (default: RLFT_DATA)")
     parser.add_argument("--sample", action="store_true", help="the packaged samples instead")
-    parser.add_argument("--quick", action="store_true", help="packaged samples, few examples and rounds")
+    parser.add_argument("--quick", action="store_true", help="packaged samples, few examples, rounds and groups")
     parser.add_argument("--only", metavar="GROUP[,GROUP]",
                         help="command_line, ner_trainer, ner_steps, classification_trainer, classification_steps")
     parser.add_argument("--model", default="minilm", help="an encoder of configs/model (default: %(default)s)")
@@ -258,7 +257,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if facts["load"] > 0.5:
         console.warn(f"the machine is busy (load {facts['load']}); ratios will be uncertain")
     groups = {group.name: group for group in _groups(options, native)}
-    names = options.only.split(",") if options.only else ["command_line", *groups]
+    only = options.only or (QUICK_GROUPS if options.quick else None)
+    names = only.split(",") if only else ["command_line", *groups]
     unknown = [name for name in names if name not in ("command_line", *groups)]
     if unknown:
         raise UsageError(f"--only {unknown[0]}: no such group; there are command_line, {', '.join(groups)}")

@@ -44,8 +44,8 @@ SIZES: dict[str, tuple[str, tuple[str, ...], str]] = {
     "btc_twitter":        ("ner",            ("data.max_train=1500",),           "1,500 of 6,338 training sentences"),
     "trec6":              ("classification", (),                                 "whole training set"),
     "clinc150":           ("classification", ("data.max_train=4500",),           "4,500 of 15,100 training texts"),
-    "taskmaster4_coffee": ("dialogue",       ("data.max_train=400", "evaluation.max_examples=200"),
-                           "400 of 3,032 training dialogues; 200 replies of dev and of test"),
+    "taskmaster4_coffee": ("dialogue",       ("data.max_train=300", "evaluation.max_examples=100"),
+                           "300 of 3,032 training dialogues; 100 replies of dev and of test"),
 }
 #  further words of single rows; passes, warm start and rates are otherwise those of configs/recipe/
 ROWS: dict[str, tuple[str, ...]] = {

@@ -170,7 +170,8 @@ def test_kl_is_paid_in_the_reward() -> None:
 def test_no_advantage_beyond_the_end() -> None:
     data = episodes([[0, 0], [0, 0]], [1, 2], samples=2, reward=[[1.0, 9.0], [0.0, 1.0]])
     for algorithm in (
-        reinforce(samples=2), reinforce(samples=2, baseline="none", credit="episode"),
+        reinforce(samples=2),
+        reinforce(samples=2, baseline="none", credit="episode"),
         reinforce(samples=2, baseline="moving_average"),
     ):
         assert advantage(algorithm, data)[0, 1] == 0

@@ -86,7 +86,9 @@ def test_a_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("stop", ["full disk", "Ctrl-C", "fsync", "rename"])
-def test_what_stops_the_writing_leaves_the_old_folder_whole(stop: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_stops_the_writing_leaves_the_old_folder_whole(
+    stop: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = tmp_path / "checkpoint"
     artifact.replace_folder(folder, lambda new: write(new, "old"))
 
@@ -136,7 +138,10 @@ def test_full_disk_through_safetensors(tmp_path: Path, monkeypatch: pytest.Monke
 def test_the_log_is_cut_where_a_resumed_run_begins(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     artifact.truncate_log(path, "main", 3)  # nothing yet
-    rows = [{"phase": "warm_start", "step": 9}, *({"phase": "main", "step": n, "word": "a\u2028b"} for n in (1, 2, 3, 4, 5))]
+    rows = [
+        {"phase": "warm_start", "step": 9},
+        *({"phase": "main", "step": n, "word": "a\u2028b"} for n in (1, 2, 3, 4, 5)),
+    ]
     for row in rows:
         artifact.append_line(path, row)
     with path.open("a") as file:
@@ -149,8 +154,14 @@ def test_the_log_is_cut_where_a_resumed_run_begins(tmp_path: Path) -> None:
 
 STATE: dict[str, Any] = {
     "weights": {"a.b/c": torch.randn(3, 4), "empty": torch.zeros(0, 2), "half": torch.ones(2, dtype=torch.bfloat16)},
-    "bytes": torch.get_rng_state(), "number": 7, "rate": 0.1, "none": None, "flag": True, "text": "ä",
-    "list": [torch.tensor(3), {"x": torch.tensor([True, False])}, [], 1e-320], "by_number": {0: {"step": torch.tensor(1.0)}, 1: {}},
+    "bytes": torch.get_rng_state(),
+    "number": 7,
+    "rate": 0.1,
+    "none": None,
+    "flag": True,
+    "text": "ä",
+    "list": [torch.tensor(3), {"x": torch.tensor([True, False])}, [], 1e-320],
+    "by_number": {0: {"step": torch.tensor(1.0)}, 1: {}},
     "strided": torch.arange(12).view(3, 4).t(),
 }
 
@@ -177,7 +188,9 @@ def harm(path: Path, damage: str) -> None:
     if damage == "gone":
         path.unlink()
     else:
-        path.write_bytes({"cut": content[: len(content) * 2 // 3], "empty": b"", "noise": b"\xff" * len(content)}[damage])
+        path.write_bytes(
+            {"cut": content[: len(content) * 2 // 3], "empty": b"", "noise": b"\xff" * len(content)}[damage]
+        )
 
 
 # -- checkpoints ---------------------------------------------------------------------------------------------------

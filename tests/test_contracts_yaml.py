@@ -38,6 +38,12 @@ def source_of(group: str, name: str) -> Source:
     return source
 
 
+def fits(group: str, name: str, task: str) -> bool:
+    """Whether an option says that it is for the decisions of a task."""
+    classes = [read_target(str(source_of(*key).values["_target_"])) for key in ((group, name), ("task", task))]
+    return classes[1].traits["decisions"] in classes[0].traits["decisions"]
+
+
 def methods(node: ast.ClassDef) -> set[str]:
     return {line.name for line in node.body if isinstance(line, ast.FunctionDef)}
 
@@ -108,17 +114,19 @@ def test_every_option_composes_without_a_fault_of_its_own(
 ) -> None:
     monkeypatch.setenv("RLFT_DATA", "data")  # presets read it
     words = [Override(text=f"{group}={name}", prefix="", key=group, values=(name,))]
+    pair = {}
     if group == "recipe":
-        task, _, algo = name.partition("_")
-        words += [
-            Override(text="", prefix="", key=key, values=(value,)) for key, value in (("task", task), ("algo", algo))
-        ]
+        pair = dict(zip(("task", "algo"), name.split("_", 1), strict=True))
+    elif group == "recipe/reward":
+        pair = dict(zip(("algo", "reward"), name.split("_", 1), strict=True))
+        pair["task"] = next(task for task in LIBRARY.options["task"] if fits("reward", pair["reward"], task))
+    words += [Override(text="", prefix="", key=key, values=(value,)) for key, value in pair.items()]
     composed = compose(LIBRARY, "train", [(word, word.values[0]) for word in words])
     assert composed is not None, "a defaults list in a form that only Hydra reads is checked too late"
     faults = check(LIBRARY, "train", composed, running=False)
     paired = [line for line in faults if line.startswith((f"task={composed.chosen['task']} ", "algo="))]
     # an option for another task or algorithm is refused beside the default ones; task, algo and presets must fit alone
-    allowed = paired if group not in ("task", "algo", "experiment", "recipe") else []
+    allowed = paired if group not in ("task", "algo", "experiment") and not pair else []
     assert [line for line in faults if line not in allowed] == []
 
 
@@ -134,10 +142,8 @@ def test_every_task_works_with_every_algorithm_by_itself(task: str, algo: str) -
 @pytest.mark.parametrize("reward", LIBRARY.options.get("reward", {}))
 def test_every_reward_that_fits_a_task_works_with_every_algorithm(reward: str) -> None:
     """A recipe that sets keys of one reward (or strategy) would shut out all others."""
-    target = str(source_of("reward", reward).values["_target_"])
     for task in LIBRARY.options.get("task", {}):
-        decisions = read_target(str(source_of("task", task).values["_target_"])).traits["decisions"]
-        for algo in LIBRARY.options.get("algo", {}) if decisions in read_target(target).traits["decisions"] else ():
+        for algo in LIBRARY.options.get("algo", {}) if fits("reward", reward, task) else ():
             typed = {"task": task, "algo": algo, "reward": reward}
             words = [Override(text="", prefix="", key=key, values=(value,)) for key, value in typed.items()]
             composed = compose(LIBRARY, "train", [(word, word.values[0]) for word in words])

@@ -22,8 +22,12 @@ from toy_training import accelerator, bind, class_rows, dialogue_rows, policy_of
 
 def evaluator(task: Any, batch_tokens: int = 300, resamples: int = 200, seed: int = 1) -> Evaluator:
     return Evaluator(
-        task=task, device=torch.device("cpu"), autocast=accelerator().autocast, batch_tokens=batch_tokens,
-        resamples=resamples, seed=seed,
+        task=task,
+        device=torch.device("cpu"),
+        autocast=accelerator().autocast,
+        batch_tokens=batch_tokens,
+        resamples=resamples,
+        seed=seed,
     )
 
 

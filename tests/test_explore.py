@@ -28,7 +28,9 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def epsilon_greedy(start: float = 0.3, end: float = 0.3, decay_fraction: float = 0.5, schedule: Any = "linear") -> EpsilonGreedy:
+def epsilon_greedy(
+    start: float = 0.3, end: float = 0.3, decay_fraction: float = 0.5, schedule: Any = "linear"
+) -> EpsilonGreedy:
     return EpsilonGreedy(start=start, end=end, decay_fraction=decay_fraction, schedule=schedule)
 
 
@@ -139,7 +141,11 @@ def test_constant() -> None:
 def test_ucb_tries_every_legal_action_first() -> None:
     explore, legal = Ucb(c=1.0), torch.tensor([[True, True, False, True]])
     scores = torch.tensor([[0.9, 0.1, 5.0, 0.5]])
-    assert [int(explore(scores, legal, 0.0, generator())[0]) for _ in range(3)] == [0, 3, 1]  # by value among the untried
+    assert [int(explore(scores, legal, 0.0, generator())[0]) for _ in range(3)] == [
+        0,
+        3,
+        1,
+    ]  # by value among the untried
     assert explore.state_dict()["counts"].tolist() == [1, 1, 0, 1]
 
 

@@ -229,7 +229,12 @@ def test_fold() -> None:
 
 def measured(made: Training, ids: list[int]) -> dict[str, float]:
     evaluator = Evaluator(
-        task=made.task, device=torch.device("cpu"), autocast=made.accelerator.autocast, batch_tokens=2000, resamples=1, seed=1
+        task=made.task,
+        device=torch.device("cpu"),
+        autocast=made.accelerator.autocast,
+        batch_tokens=2000,
+        resamples=1,
+        seed=1,
     )
     found = evaluator.evaluate(made.policy, ids, made.reward).metrics
     return {name: metric["value"] for name, metric in found.items()}
@@ -274,7 +279,10 @@ def exploring(start: float = 0.5) -> EpsilonGreedy:
 
 
 RECIPES: dict[str, Any] = {
-    "dqn": lambda: (dqn(), {"explore": exploring(), "memory": Replay(capacity=500, warmup_episodes=16, replay_ratio=2)}),
+    "dqn": lambda: (
+        dqn(),
+        {"explore": exploring(), "memory": Replay(capacity=500, warmup_episodes=16, replay_ratio=2)},
+    ),
     "dqn_latest": lambda: (dqn(), {"explore": exploring(), "memory": Latest()}),
     "dqn_bootstrapped": lambda: (
         dqn(gamma=0.3, loss_kind="huber", dueling=True, target_tau=0.1),
@@ -296,9 +304,16 @@ def slow(name: str, decisions: str) -> Any:
 @pytest.mark.parametrize(
     ("name", "decisions"),
     [
-        ("dqn", "tags"), ("dqn_bootstrapped", "tags"), ("reinforce", "tags"), slow("dqn_latest", "tags"),
-        slow("self_critical", "tags"), ("dqn", "classes"), ("reinforce", "classes"), slow("dqn_bootstrapped", "classes"),
-        slow("self_critical", "classes"), slow("dqn_latest", "classes"),
+        ("dqn", "tags"),
+        ("dqn_bootstrapped", "tags"),
+        ("reinforce", "tags"),
+        slow("dqn_latest", "tags"),
+        slow("self_critical", "tags"),
+        ("dqn", "classes"),
+        ("reinforce", "classes"),
+        slow("dqn_bootstrapped", "classes"),
+        slow("self_critical", "classes"),
+        slow("dqn_latest", "classes"),
     ],
 )
 def test_reactions_alone_lead_to_the_optimum(name: str, decisions: str) -> None:
@@ -319,8 +334,14 @@ def test_reinforce_climbs_sentence_f1() -> None:
     task = bind(tagged_rows(16, seed=9, longest=4), tiny())
     algorithm = reinforce(samples=8, credit="episode", gamma=1.0, entropy_coefficient=0.01)
     made = training(
-        policy_of(tiny(), task), task, algorithm, count=16, passes=150.0, optim=optim(**QUICK),
-        explore=Sample(temperature=1.0), reward=SentenceF1(),
+        policy_of(tiny(), task),
+        task,
+        algorithm,
+        count=16,
+        passes=150.0,
+        optim=optim(**QUICK),
+        explore=Sample(temperature=1.0),
+        reward=SentenceF1(),
     )
     before = measured(made, list(range(16)))["f1"]
     assert trained(made, 0.9, "f1") >= 0.9 > 3 * before
@@ -332,7 +353,11 @@ def test_a_constant_reward_teaches_nothing() -> None:
     policy = policy_of(tiny(), task)
     before = weights(policy)
     made = training(
-        policy, task, reinforce(), explore=Sample(temperature=1.0), optim=optim(weight_decay=0.0),
+        policy,
+        task,
+        reinforce(),
+        explore=Sample(temperature=1.0),
+        optim=optim(weight_decay=0.0),
         reward=lambda action, mask, batch: mask.float(),
     )
     taken = list(islice(learn(made), 3))

@@ -35,7 +35,11 @@ def episodes(ids: list[int], lengths: list[int], samples: int = 1) -> Trajectory
     number = torch.where(mask, place.float(), torch.nan)
     start = blank({"id": torch.tensor(ids), "x": torch.zeros(len(ids))}, torch.where(mask, place, 0), mask)
     return replace(
-        start, reward=number, log_prob=-number, reference_log_prob=number / 2, greedy_reward=number / 4,
+        start,
+        reward=number,
+        log_prob=-number,
+        reference_log_prob=number / 2,
+        greedy_reward=number / 4,
         truncated=owner % 2 == 0,
     )
 
@@ -69,7 +73,10 @@ def test_samples_of_one_example_are_episodes_of_their_own() -> None:
     got = memory.sample(1000, 64, generator())
     assert got.samples == 1
     assert {(int(i), int(a[0])) for i, a in zip(got.observation["id"], got.action, strict=True)} == {
-        (1, 100), (1, 110), (2, 200), (2, 210),
+        (1, 100),
+        (1, 110),
+        (2, 200),
+        (2, 210),
     }
 
 
@@ -95,7 +102,7 @@ def test_ready_after_the_warm_up() -> None:
 
 
 def chi_square(observed: Counter[int], expected: dict[int, float]) -> float:
-    """Pearson's statistic in standard deviations above its mean: 0 on average, 5 about once in 100,000 for a fair draw."""
+    """Pearson's statistic in standard deviations above its mean; a fair draw stays below 5."""
     assert set(observed) <= set(expected)
     total = sum(observed.values()) / sum(expected.values())
     statistic = sum((observed[key] - total * e) ** 2 / (total * e) for key, e in expected.items())
@@ -122,7 +129,9 @@ def test_every_episode_is_drawn_equally_often() -> None:
     held = Counter(cost[30:])
     assert len(held) == 7 and set(within) == set(range(30, 90))
     assert chi_square(lengths, {c: held[c] / size[c] for c in held}) < 5
-    assert chi_square(lengths, {c: float(held[c]) for c in held}) > 50, "the twin: lengths drawn by their episodes alone"
+    assert chi_square(lengths, {c: float(held[c]) for c in held}) > 50, (
+        "the twin: lengths drawn by their episodes alone"
+    )
     for c in held:
         mine = [i for i in range(30, 90) if cost[i] == c]
         assert chi_square(Counter({i: within[i] for i in mine}), dict.fromkeys(mine, 1.0)) < 5

@@ -23,8 +23,15 @@ from toy_training import config_of, differences, weights
 
 LIBRARY = Library([config_folder()])
 SMALL = [
-    "hardware=cpu", "hardware.precision=fp32", "data.max_train=32", "data.max_dev=4", "data.max_test=4",
-    "data.unseen_labels=drop", "optim.batch_tokens=300", "optim.max_batch_episodes=6", "optim.warmup_fraction=0",
+    "hardware=cpu",
+    "hardware.precision=fp32",
+    "data.max_train=32",
+    "data.max_dev=4",
+    "data.max_test=4",
+    "data.unseen_labels=drop",
+    "optim.batch_tokens=300",
+    "optim.max_batch_episodes=6",
+    "optim.warmup_fraction=0",
     "warm_start.fraction=0",
 ]
 MODELS = {
@@ -42,7 +49,7 @@ SAMPLE = {"ner": "tagged_words", "classification": "labelled_text", "dialogue": 
 @pytest.fixture(autouse=True)
 def sample_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """The packaged sample is the same for all of these; reading it takes longer than a step."""
-    monkeypatch.setattr(Sample, "load", lambda self, rows: _splits(self, rows))
+    monkeypatch.setattr(Sample, "load", _splits)
 
 
 LOAD: Callable[[Sample, str], Splits] = Sample.load
@@ -149,7 +156,11 @@ def home(group: str, name: str) -> str:
 @pytest.mark.parametrize("algo", ["dqn", "reinforce"])
 @pytest.mark.parametrize("reward", options("reward"))
 def test_every_reward(reward: str, algo: str) -> None:
-    words = [*TASKS[home("reward", reward) if reward != "weighted_sum" else "dialogue"], f"algo={algo}", f"reward={reward}"]
+    words = [
+        *TASKS[home("reward", reward) if reward != "weighted_sum" else "dialogue"],
+        f"algo={algo}",
+        f"reward={reward}",
+    ]
     dialogue = "task=dialogue" in words
     if algo == "dqn" and not dialogue:
         words += ["algo.loss_kind=huber", "algo.gamma=1"]  # rewards that are no 0 or 1, some of them of whole sentences

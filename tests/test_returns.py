@@ -112,7 +112,9 @@ def test_n_step_targets_are_the_sum_in_their_docstring(data: st.DataObject) -> N
     length, gamma = data.draw(st.integers(1, steps)), data.draw(st.floats(0, 1))
     r = data.draw(st.lists(number, min_size=steps, max_size=steps))
     v = data.draw(st.lists(number, min_size=steps, max_size=steps))  # v[t] = V(s_{t+1})
-    found = returns.n_step_targets(t64([r]), t64([v]), t64([[float(t < length - 1) for t in range(steps)]]), gamma, n)[0]
+    found = returns.n_step_targets(t64([r]), t64([v]), t64([[float(t < length - 1) for t in range(steps)]]), gamma, n)[
+        0
+    ]
     for t in range(length):
         m = min(n, length - t)
         bootstrap = gamma**n * v[t + n - 1] if t + n < length else 0.0
@@ -227,8 +229,13 @@ def test_polyak() -> None:
 def test_functions_keep_the_precision_of_their_input(dtype: torch.dtype) -> None:
     x, mask = torch.rand(2, 3, dtype=dtype), torch.ones(2, 3, dtype=torch.bool)
     made = [
-        returns.returns_to_go(x, mask, 0.9), returns.n_step_targets(x, x, x, 0.9, 2), returns.leave_one_out(x, 2),
-        returns.q_loss(x, x, "bce"), returns.q_loss(x, x, "huber"), returns.kl_k3(x, x), returns.entropy(x),
+        returns.returns_to_go(x, mask, 0.9),
+        returns.n_step_targets(x, x, x, 0.9, 2),
+        returns.leave_one_out(x, 2),
+        returns.q_loss(x, x, "bce"),
+        returns.q_loss(x, x, "huber"),
+        returns.kl_k3(x, x),
+        returns.entropy(x),
         returns.dueling(x[:, :1], x, mask),
     ]
     assert {tensor.dtype for tensor in made} == {dtype}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 
 import numpy as np
@@ -42,7 +43,7 @@ def test_budget_batches_are_as_full_as_their_order_allows(cost: list[int], token
     order = list(range(len(cost)))
     batches = list(budget_batches(order, cost, tokens, most))
     assert [place for batch in batches for place in batch] == order
-    for batch, following in zip(batches, batches[1:], strict=False):
+    for batch, following in itertools.pairwise(batches):
         longer = [*batch, following[0]]
         assert len(longer) > most or max(cost[p] for p in longer) * len(longer) > tokens
 

@@ -281,7 +281,7 @@ def test_the_targets_are_those_of_the_issue() -> None:
     groups = [matches.trainer_group("ner", words, "bf16"), matches.steps_group("ner", words, "bf16")]
     found = {one.name: one.least or one.most for group in groups for one in group.comparisons}
     assert found == {"ner_trainer_bf16": 1.5, "ner_trainer_fp32": 1.5, "ner_trainer_defaults": 2.5, "ner_dqn": 1.9,
-                     "ner_dqn_latest": 1.9, "ner_reinforce": 1.4, "ner_bare": 0.9}
+                     "ner_dqn_replay": 1.9, "ner_reinforce": 1.4, "ner_bare": 0.9}
     for group in groups:
         names = {plan.name for plan in group.plans}
         assert all({one.one, one.other} <= names for one in group.comparisons)

@@ -38,12 +38,25 @@ from rlft_cli.task.ner import Ner
 from rlft_cli.through_hydra import compose_with_hydra
 
 TAGS = {
-    "Anna": "B-PER", "Smith": "I-PER", "Omar": "B-PER", "Rome": "B-LOC", "Cork": "B-LOC",
-    "sees": "O", "the": "O", "in": "O", "walks": "O",
+    "Anna": "B-PER",
+    "Smith": "I-PER",
+    "Omar": "B-PER",
+    "Rome": "B-LOC",
+    "Cork": "B-LOC",
+    "sees": "O",
+    "the": "O",
+    "in": "O",
+    "walks": "O",
 }
 LABELS = {
-    "joy": "glad happy fine", "fear": "afraid scared dread", "rage": "angry cross mad", "calm": "quiet still slow",
-    "love": "dear sweet kiss", "grief": "sad weep loss", "hope": "may soon wish", "pride": "best won top",
+    "joy": "glad happy fine",
+    "fear": "afraid scared dread",
+    "rage": "angry cross mad",
+    "calm": "quiet still slow",
+    "love": "dear sweet kiss",
+    "grief": "sad weep loss",
+    "hope": "may soon wish",
+    "pride": "best won top",
 }
 
 
@@ -89,13 +102,24 @@ def dialogue_rows(count: int, seed: int = 0) -> list[Row]:
 
 
 def tiny(dropout: float = 0.0, width: int = 16, max_tokens: int = 64) -> Tiny:
-    return Tiny(width=width, layers=1, heads=2, max_tokens=max_tokens, max_vocabulary=200, head_width=16, dropout=dropout)
+    return Tiny(
+        width=width, layers=1, heads=2, max_tokens=max_tokens, max_vocabulary=200, head_width=16, dropout=dropout
+    )
 
 
 def lstm(dropout: float = 0.0) -> Lstm:
     return Lstm(
-        embedding_width=8, hidden_width=12, layers=1, bidirectional=True, dropout=dropout, head_width=16, pooling="mean",
-        max_vocabulary=200, min_count=1, lowercase=False, max_tokens=64,
+        embedding_width=8,
+        hidden_width=12,
+        layers=1,
+        bidirectional=True,
+        dropout=dropout,
+        head_width=16,
+        pooling="mean",
+        max_vocabulary=200,
+        min_count=1,
+        lowercase=False,
+        max_tokens=64,
     )
 
 
@@ -135,16 +159,28 @@ def policy_of(model: Any, task: Any, reads: frozenset[str] = frozenset(), seed: 
 def dqn(**changes: Any) -> Dqn:
     """Contextual Q-learning on 0/1 rewards, as the default configuration has it."""
     settings: dict[str, Any] = {
-        "gamma": 0.0, "loss_kind": "bce", "backup": "double", "dueling": False, "n_step": 1, "kl_coefficient": 0.05,
-        "target": "polyak", "target_tau": 0.005, "target_update_interval": 200,
+        "gamma": 0.0,
+        "loss_kind": "bce",
+        "backup": "double",
+        "dueling": False,
+        "n_step": 1,
+        "kl_coefficient": 0.05,
+        "target": "polyak",
+        "target_tau": 0.005,
+        "target_update_interval": 200,
     }
     return Dqn(**(settings | changes))
 
 
 def reinforce(**changes: Any) -> Reinforce:
     settings: dict[str, Any] = {
-        "samples": 4, "baseline": "leave_one_out", "moving_average_decay": 0.9, "credit": "return_to_go", "gamma": 0.0,
-        "entropy_coefficient": 0.0, "kl_coefficient": 0.0,
+        "samples": 4,
+        "baseline": "leave_one_out",
+        "moving_average_decay": 0.9,
+        "credit": "return_to_go",
+        "gamma": 0.0,
+        "entropy_coefficient": 0.0,
+        "kl_coefficient": 0.0,
     }
     return Reinforce(**(settings | changes))
 
@@ -155,8 +191,15 @@ def supervised(label_smoothing: float = 0.0) -> Supervised:
 
 def optim(**changes: Any) -> Optim:
     settings: dict[str, Any] = {
-        "lr": 1e-3, "head_lr": 1e-3, "weight_decay": 0.01, "warmup_fraction": 0.0, "schedule": "constant",
-        "max_grad_norm": 1.0, "batch_tokens": 200, "max_batch_episodes": 16, "micro_batches": 1,
+        "lr": 1e-3,
+        "head_lr": 1e-3,
+        "weight_decay": 0.01,
+        "warmup_fraction": 0.0,
+        "schedule": "constant",
+        "max_grad_norm": 1.0,
+        "batch_tokens": 200,
+        "max_batch_episodes": 16,
+        "micro_batches": 1,
     }
     return Optim(**(settings | changes))
 
@@ -172,8 +215,13 @@ def training(policy: nn.Module, task: Any, algorithm: Any, **parts: Any) -> Trai
     ids = parts.pop("ids", None) or list(range(parts.pop("count", 24)))
     reward = TokenAccuracy(outside_weight=1.0) if task.decisions == "tags" else Accuracy()
     given: dict[str, Any] = {
-        "reward": reward, "feedback": Full() if labels else Bandit(), "explore": Greedy(split_ties=True),
-        "memory": Latest(), "passes": 2.0, "seed": 1, "accelerator": accelerator(),
+        "reward": reward,
+        "feedback": Full() if labels else Bandit(),
+        "explore": Greedy(split_ties=True),
+        "memory": Latest(),
+        "passes": 2.0,
+        "seed": 1,
+        "accelerator": accelerator(),
         "sampler": BatchSampler(
             ids, task.cost(ids), batch_tokens=settings.batch_tokens, most=settings.max_batch_episodes, seed=1
         ),
@@ -280,11 +328,15 @@ def differences(one: Any, other: Any, path: str = "") -> list[str]:
         return [] if one.dtype == other.dtype and torch.equal(one, other) else [path]
     if isinstance(one, dict) and isinstance(other, dict):
         found = [f"{path}/{key} is missing" for key in one.keys() ^ other.keys()]
-        return found + [line for key in one.keys() & other.keys() for line in differences(one[key], other[key], f"{path}/{key}")]
+        return found + [
+            line for key in one.keys() & other.keys() for line in differences(one[key], other[key], f"{path}/{key}")
+        ]
     if isinstance(one, list | tuple) and isinstance(other, list | tuple):
         if len(one) != len(other):
             return [f"{path}: {len(one)} and {len(other)} entries"]
-        return [line for n, (a, b) in enumerate(zip(one, other, strict=True)) for line in differences(a, b, f"{path}/{n}")]
+        return [
+            line for n, (a, b) in enumerate(zip(one, other, strict=True)) for line in differences(a, b, f"{path}/{n}")
+        ]
     return [] if one == other else [f"{path}: {one} and {other}"]
 
 

@@ -52,8 +52,10 @@ def run(config: DictConfig, console: Console) -> None:
 def limits(task: DictConfig) -> Limits:
     """Read the token limits among a task's settings."""
     return Limits(
-        window_tokens=_setting(task, "max_window_tokens"), windows=_setting(task, "max_windows"),
-        prompt_tokens=_setting(task, "max_prompt_tokens"), reply_tokens=_setting(task, "max_reply_tokens"),
+        window_tokens=_setting(task, "max_window_tokens"),
+        windows=_setting(task, "max_windows"),
+        prompt_tokens=_setting(task, "max_prompt_tokens"),
+        reply_tokens=_setting(task, "max_reply_tokens"),
         context_turns=_setting(task, "context_turns"),
     )
 
@@ -105,7 +107,8 @@ def _labels(rows: Mapping[str, Sequence[Row]], kind: str) -> ReportTable:
     names = sorted(set().union(*counts.values()), key=lambda name: (-counts["train"][name], name))
     title = "Entities by type" if kind == "tagged_words" else "Texts by label"
     return ReportTable(
-        title=f"{title} ({len(names)})", columns=["label", *SPLITS],
+        title=f"{title} ({len(names)})",
+        columns=["label", *SPLITS],
         rows=[[name, *[counts[split][name] for split in SPLITS]] for name in names],
     )
 
@@ -126,9 +129,7 @@ def _replies(rows: Mapping[str, Sequence[Row]]) -> ReportTable:
     )
 
 
-def _windows(
-    rows: Mapping[str, Sequence[Row]], kind: str, codec: Codec, limit: Limits, found: Report
-) -> None:
+def _windows(rows: Mapping[str, Sequence[Row]], kind: str, codec: Codec, limit: Limits, found: Report) -> None:
     """Add lengths in tokens and how many inputs are read in windows."""
     window = min(limit.window_tokens or codec.max_tokens, codec.max_tokens)
     room = window - len(codec.prefix) - len(codec.suffix)
@@ -141,10 +142,13 @@ def _windows(
             found.warnings.append(
                 f"{split}: {cut} texts need more than task.max_windows={limit.windows} windows and lose their end"
             )
-    found.tables.append(ReportTable(
-        title=f"Lengths in model tokens; inputs longer than {window} are read in windows",
-        columns=["split", "mean tokens", "95 %", "longest", "windowed"], rows=cells,
-    ))
+    found.tables.append(
+        ReportTable(
+            title=f"Lengths in model tokens; inputs longer than {window} are read in windows",
+            columns=["split", "mean tokens", "95 %", "longest", "windowed"],
+            rows=cells,
+        )
+    )
 
 
 def _reply_cuts(rows: Mapping[str, Sequence[Row]], codec: Codec, limit: Limits, found: Report) -> None:
@@ -155,12 +159,16 @@ def _reply_cuts(rows: Mapping[str, Sequence[Row]], codec: Codec, limit: Limits, 
         prompts, replies = look.reply_tokens(rows[split], codec, limit.context_turns)
         for name, sizes, most in (("prompts", prompts, prompt_limit), ("replies", replies, reply_limit)):
             size = look.lengths(sizes)
-            cells.append([f"{split} {name}", round(size.mean, 1), size.p95, size.longest, most,
-                          sum(n > most for n in sizes)])
-    found.tables.append(ReportTable(
-        title="Lengths in model tokens, the chat template not counted; what is longer than the limit is cut",
-        columns=["split", "mean tokens", "95 %", "longest", "limit", "cut"], rows=cells,
-    ))
+            cells.append(
+                [f"{split} {name}", round(size.mean, 1), size.p95, size.longest, most, sum(n > most for n in sizes)]
+            )
+    found.tables.append(
+        ReportTable(
+            title="Lengths in model tokens, the chat template not counted; what is longer than the limit is cut",
+            columns=["split", "mean tokens", "95 %", "longest", "limit", "cut"],
+            rows=cells,
+        )
+    )
 
 
 def _overlap(rows: Mapping[str, Sequence[Row]], kind: str, found: Report) -> None:

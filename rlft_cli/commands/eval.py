@@ -24,7 +24,9 @@ def run(config: DictConfig, console: Console) -> None:
     for message in dict.fromkeys(splits.messages):
         console.line(message)
     drop = config.data is not None and config.data.get("unseen_labels") == "drop"
-    rows = _known({"train": splits.train, "dev": splits.dev, "test": splits.test}[config.split].to_list(), setup, drop, console)
+    rows = _known(
+        {"train": splits.train, "dev": splits.dev, "test": splits.test}[config.split].to_list(), setup, drop, console
+    )
     ids = pipeline.add_rows(setup.task, rows, config.evaluation.max_examples)
     found = setup.evaluator(config.evaluation).evaluate(setup.policy, ids, pipeline.build(setup.config.reward))
     show_metrics(console, found.metrics, config.split)
@@ -32,8 +34,14 @@ def run(config: DictConfig, console: Console) -> None:
     if output is not None:
         artifact.write_json(
             output,
-            {"checkpoint": str(config.checkpoint), "split": config.split, "examples": len(ids),
-             config.split: found.metrics, "signatures": setup.task.signatures(), "versions": artifact.versions()},
+            {
+                "checkpoint": str(config.checkpoint),
+                "split": config.split,
+                "examples": len(ids),
+                config.split: found.metrics,
+                "signatures": setup.task.signatures(),
+                "versions": artifact.versions(),
+            },
         )
 
 
@@ -45,8 +53,10 @@ def _splits(config: DictConfig, setup: pipeline.Setup) -> Splits:
     try:
         return source.load(setup.task.rows)
     except RlftError as problem:
-        raise RlftError(f"the data that the checkpoint was trained with cannot be read from here: {problem}. "
-                        f"Give data to evaluate on: data=files data.{config.split}=FILE") from problem
+        raise RlftError(
+            f"the data that the checkpoint was trained with cannot be read from here: {problem}. "
+            f"Give data to evaluate on: data=files data.{config.split}=FILE"
+        ) from problem
 
 
 def _known(rows: list[Row], setup: pipeline.Setup, drop: bool, console: Console) -> list[Row]:
@@ -64,5 +74,7 @@ def _known(rows: list[Row], setup: pipeline.Setup, drop: bool, console: Console)
                 "correct it, or data.unseen_labels=drop leaves such examples out"
             )
     if len(kept) < len(rows):
-        console.warn(f"{len(rows) - len(kept)} of {len(rows)} examples left out: the checkpoint does not know their labels")
+        console.warn(
+            f"{len(rows) - len(kept)} of {len(rows)} examples left out: the checkpoint does not know their labels"
+        )
     return kept

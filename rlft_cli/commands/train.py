@@ -48,6 +48,7 @@ class Run:
     phase: str = "main"
     seconds: float = 0.0  # of training, evaluation left out
     counts: Counts = field(default_factory=Counts)  # of phases that ended
+    window: list[dict[str, float]] = field(default_factory=list)  # signals since the last line of metrics.jsonl
     stop: bool = False
 
 
@@ -81,15 +82,19 @@ def run(config: DictConfig, console: Console) -> None:
 def _resumed_config(config: DictConfig) -> tuple[DictConfig, Path]:
     folder = Path(config.resume).expanduser()
     if not (folder / "config.yaml").is_file():
-        raise UsageError(f"resume={config.resume} is not a run folder (it has no config.yaml); give one that rlft train made")
+        raise UsageError(
+            f"resume={config.resume} is not a run folder (it has no config.yaml); give one that rlft train made"
+        )
     if (folder / "result.json").exists():
         raise UsageError(f"resume={config.resume} has ended; evaluate it with: rlft eval checkpoint={config.resume}")
     stored, given = artifact.read_config(folder), pipeline.plain(config)
     if missing := sorted(given.keys() - stored.keys()):
         raise RlftError(f"{folder / 'config.yaml'} is damaged (no key {missing[0]}); it cannot be resumed from")
     if other := _contradicted(stored, given):
-        raise UsageError(f"resume={config.resume} goes on as it was configured, with {', '.join(other)}; "
-                         "leave out all but resume=, or begin a new run")
+        raise UsageError(
+            f"resume={config.resume} goes on as it was configured, with {', '.join(other)}; "
+            "leave out all but resume=, or begin a new run"
+        )
     for key in KEPT_BY_RESUME:
         stored[key] = config[key]
     return OmegaConf.create(stored), folder
@@ -120,20 +125,19 @@ def _sizes(setup: pipeline.Setup) -> str:
 
 def _phase(this: Run, phase: str, state: dict[str, Any] | None) -> None:
     """Run one phase to its end, evaluating as configured."""
-    this.phase = phase
+    this.phase, this.window = phase, []
     make = pipeline.warm_start_training if phase == "warm_start" else pipeline.main_training
     training = make(this.setup)
     if state is not None:
         _restore(this, training, state)
-    looked = _looks(this, training.seen / len(training.sampler))  # by the place alone, so that a resumed run looks alike
-    window: list[dict[str, float]] = []
+    looked = _looks(this, training.seen / len(training.sampler))  # by the place alone: a resumed run looks alike
     clock = time.perf_counter()
     try:
         for progress in learn(training):
-            window.append(progress.signals)
+            this.window.append(progress.signals)
             if progress.step % LOG_EVERY_STEPS == 0 or progress.done >= 1.0:
-                _log(this, training, progress, window)
-                window.clear()
+                _log(this, training, progress)
+                this.window.clear()
             due = phase == "main" and (_looks(this, progress.passes) > looked or progress.done >= 1.0)
             if due or this.stop:
                 this.seconds += time.perf_counter() - clock
@@ -167,10 +171,10 @@ def _patience_spent(this: Run) -> bool:
     return bool(patience) and this.config.selection.by != "last" and this.without_gain >= patience
 
 
-def _log(this: Run, training: Training, progress: Progress, window: list[dict[str, float]]) -> None:
+def _log(this: Run, training: Training, progress: Progress) -> None:
     """Append the mean signals of the last steps to metrics.jsonl; show some of them."""
-    names = {name for signals in window for name in signals}
-    means = {name: _mean([s[name] for s in window if name in s]) for name in sorted(names)}
+    names = {name for signals in this.window for name in signals}
+    means = {name: _mean([s[name] for s in this.window if name in s]) for name in sorted(names)}
     row: dict[str, Cell] = {"phase": this.phase, "step": progress.step, "passes": round(progress.passes, 4), **means}
     row["lr"] = training.optim.lr * training.optim.factor(progress.done)
     if training.target is not None:
@@ -195,13 +199,23 @@ def _look(this: Run, progress: Progress) -> None:
     values = {name: interval["value"] for name, interval in found.metrics.items()}
     artifact.append_line(
         this.folder / "metrics.jsonl",
-        {"phase": this.phase, "step": progress.step, "passes": round(progress.passes, 4),
-         **{f"dev.{name}": value for name, value in values.items()}},
+        {
+            "phase": this.phase,
+            "step": progress.step,
+            "passes": round(progress.passes, 4),
+            **{f"dev.{name}": value for name, value in values.items()},
+        },
     )
     score = {"dev_metric": values[primary], "dev_reward": values["reward"], "last": progress.passes}[rule]
     gained = this.best is None or score > this.best
-    this.console.row({"passes": round(progress.passes, 2), f"dev {primary}": values[primary], "dev reward": values["reward"],
-                      "best": "*" if gained and rule != "last" else None})
+    this.console.row(
+        {
+            "passes": round(progress.passes, 2),
+            f"dev {primary}": values[primary],
+            "dev reward": values["reward"],
+            "best": "*" if gained and rule != "last" else None,
+        }
+    )
     if values.get("predicted_entity_rate") == 0.0:
         this.console.warn(f"the policy predicts no entity at all; {_against_collapse(this.config)}")
     if gained:
@@ -223,8 +237,14 @@ def _against_collapse(config: DictConfig) -> str:
 
 def _save_state(this: Run, training: Training) -> None:
     state = {
-        "phase": this.phase, "training": training.state_dict(), "best": this.best, "best_passes": this.best_passes,
-        "without_gain": this.without_gain, "seconds": this.seconds, "counts": vars(this.counts).copy(),
+        "phase": this.phase,
+        "training": training.state_dict(),
+        "best": this.best,
+        "best_passes": this.best_passes,
+        "without_gain": this.without_gain,
+        "seconds": this.seconds,
+        "counts": vars(this.counts).copy(),
+        "window": this.window,
     }
     artifact.replace_folder(this.folder / "state", lambda folder: artifact.save_nested(folder, state))
 
@@ -242,7 +262,7 @@ def _load_state(folder: Path) -> dict[str, Any] | None:
 def _restore(this: Run, training: Training, state: dict[str, Any]) -> None:
     training.load_state_dict(state["training"])
     this.best, this.best_passes, this.without_gain = state["best"], state["best_passes"], state["without_gain"]
-    this.seconds, this.counts = state["seconds"], Counts(**state["counts"])
+    this.seconds, this.counts, this.window = state["seconds"], Counts(**state["counts"]), state["window"]
     artifact.truncate_log(this.folder / "metrics.jsonl", this.phase, training.step)
 
 
@@ -264,17 +284,28 @@ def _finish(this: Run) -> None:
         ids = pipeline.same_examples(this.setup, saved, split)
         found = evaluator.evaluate(saved.policy, ids, this.reward)
         metrics[split], seconds[f"evaluate_{split}"] = found.metrics, found.seconds
+        details = saved.task.details(found.predictions, saved.task.references(ids))  # of the last split: test
     result = {
-        "task": config.options.task, "algorithm": config.options.algo, "model": config.options.model,
-        "feedback": config.options.feedback, "seed": config.seed, "options": pipeline.plain(config.options),
-        "selection": {"rule": config.selection.by, "metric": this.setup.task.primary, "passes": this.best_passes,
-                      "labels_of_dev_used": config.selection.by == "dev_metric"},
+        "task": config.options.task,
+        "algorithm": config.options.algo,
+        "model": config.options.model,
+        "feedback": config.options.feedback,
+        "seed": config.seed,
+        "options": pipeline.plain(config.options),
+        "selection": {
+            "rule": config.selection.by,
+            "metric": this.setup.task.primary,
+            "passes": this.best_passes,
+            "labels_of_dev_used": config.selection.by == "dev_metric",
+        },
         "examples": {split: len(ids) for split, ids in this.setup.ids.items()},
         **metrics,
+        **details,
         "seconds": {name: round(value, 2) for name, value in seconds.items()},
         "used": vars(this.counts),
         "signatures": this.setup.task.signatures(),
-        "versions": artifact.versions(), "git_commit": artifact.git_commit(),
+        "versions": artifact.versions(),
+        "git_commit": artifact.git_commit(),
     }
     artifact.write_json(this.folder / "result.json", result)
     show_metrics(console, metrics["test"], "test")
@@ -291,7 +322,9 @@ def show_metrics(console: Console, metrics: dict[str, Interval], split: str) -> 
     kinds, labels = list(dict.fromkeys(p[0] for p in parts)), list(dict.fromkeys(p[1] for p in parts))
     if labels:
         cells = [[metrics[f"{kind}.{label}"]["value"] for kind in kinds] for label in labels]
-        console.table(f"{split} by label", ("label", *kinds), [(label, *c) for label, c in zip(labels, cells, strict=True)])
+        console.table(
+            f"{split} by label", ("label", *kinds), [(label, *c) for label, c in zip(labels, cells, strict=True)]
+        )
 
 
 @contextmanager

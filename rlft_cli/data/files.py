@@ -44,12 +44,20 @@ class Files:
         if self.dir is None and self.train is None:
             raise UsageError("data=files needs a folder, data.dir=FOLDER, or files, data.train=FILE data.test=FILE")
         names = ColumnNames(
-            text=self.text_column, label=self.label_column, turns=self.turns_column,
-            words=self.words_column, tags=self.tags_column,
+            text=self.text_column,
+            label=self.label_column,
+            turns=self.turns_column,
+            words=self.words_column,
+            tags=self.tags_column,
         )
         choice = Choice(
-            dev_fraction=self.dev_fraction, max_train=self.max_train, max_dev=self.max_dev, max_test=self.max_test,
-            subsample_seed=self.subsample_seed, unseen_labels=self.unseen_labels, repair=self.repair,
+            dev_fraction=self.dev_fraction,
+            max_train=self.max_train,
+            max_dev=self.max_dev,
+            max_test=self.max_test,
+            subsample_seed=self.subsample_seed,
+            unseen_labels=self.unseen_labels,
+            repair=self.repair,
         )
         train, dev, test = self._path("train", self.train), self._path("dev", self.dev), self._path("test", self.test)
         if train is None:
@@ -71,8 +79,13 @@ class Files:
             raise no_split(Path(self.dir or ".").expanduser(), split)
         file = str(path)
         return replace(
-            self, dir=None, train=file, dev=file, test=file,
-            max_train=self.max_train if split == "train" else None, max_dev=self.max_dev if split == "dev" else None,
+            self,
+            dir=None,
+            train=file,
+            dev=file,
+            test=file,
+            max_train=self.max_train if split == "train" else None,
+            max_dev=self.max_dev if split == "dev" else None,
             max_test=self.max_test if split == "test" else None,
         )
 

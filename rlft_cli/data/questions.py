@@ -17,8 +17,13 @@ from rlft_cli.errors import RlftError
 Form = Literal["text", "jsonl", "conll"]
 _WORD = re.compile(r"\w+(?:['’.-]\w+)*|[^\w\s]")  # words with inner marks, and other characters one by one
 _SUFFIXES: dict[str, Form] = {
-    ".jsonl": "jsonl", ".json": "jsonl", ".ndjson": "jsonl",
-    ".conll": "conll", ".bio": "conll", ".iob": "conll", ".iob2": "conll",
+    ".jsonl": "jsonl",
+    ".json": "jsonl",
+    ".ndjson": "jsonl",
+    ".conll": "conll",
+    ".bio": "conll",
+    ".iob": "conll",
+    ".iob2": "conll",
 }
 _OTHERS = (".csv", ".parquet")
 _KEYS = {"tagged_words": ("words", "tokens", "text"), "labelled_text": ("text",), "dialogue": ("turns", "text")}
@@ -86,7 +91,8 @@ def _of_object(path: Path, line: int, row: dict[str, Any], rows: str) -> Row:
     key = next((key for key in _KEYS[rows] if key in row), None)
     if key is None:
         raise fault(
-            table.where, line,
+            table.where,
+            line,
             f"expected the key {' or '.join(_KEYS[rows])} ({TASK_OF[rows]}), found {named(list(row)) or 'nothing'}",
         )
     value = row[key]
@@ -97,7 +103,9 @@ def _of_object(path: Path, line: int, row: dict[str, Any], rows: str) -> Row:
             raise fault(table.where, line, f"text is {shown(value)}, expected a text in quotation marks")
         return question(path, line, value, rows)
     if not isinstance(value, list) or not all(isinstance(word, str) for word in value):
-        raise fault(table.where, line, f"{key} is {shown(value)}, expected a list of texts; a whole text goes under text")
+        raise fault(
+            table.where, line, f"{key} is {shown(value)}, expected a list of texts; a whole text goes under text"
+        )
     if not value or "" in value:
         what = f"word {value.index('') + 1} is empty" if value else "the sentence has no words"
         raise fault(table.where, line, f"{what}; give it, or leave it out")
@@ -111,7 +119,8 @@ def _of_turns(table: Table, line: int, value: Any) -> Row:
         raise fault(table.where, line, "the dialogue has no turns; give at least one of the user")
     if turns[-1]["role"] != "user":
         raise fault(
-            table.where, line,
+            table.where,
+            line,
             f"the last turn is of the {turns[-1]['role']}, so there is nothing to answer; leave it out, or add the user's",
         )
     return {"turns": turns, "origin": f"{table.name}:{line}"}

@@ -80,6 +80,10 @@ class Task(Protocol):
         """Metrics with 95 % bootstrap intervals: {name: {"value":, "low":, "high":}}."""
         ...
 
+    def details(self, predictions: Sequence[Any], references: Sequence[Any]) -> dict[str, Any]:
+        """What a result tells beside its metrics (a confusion matrix, sample replies), ready for JSON."""
+        ...
+
     def signatures(self) -> dict[str, str]:
         """How the metrics were computed, for reports (BLEU's signature, the tagging scheme)."""
         ...

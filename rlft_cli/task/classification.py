@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from rlft_cli.errors import RlftError
-from rlft_cli.metrics.classification import score_classes
+from rlft_cli.metrics.classification import confusion_matrix, score_classes
 from rlft_cli.model import Codec
 from rlft_cli.task import Decisions, Row, State
 from rlft_cli.task.windows import Window, pad_windows, text_windows
@@ -105,6 +105,12 @@ class ClassificationTask:
     ) -> dict[str, dict[str, float]]:
         """Accuracy, macro-F1, MCC and F1 per class with 95 % intervals."""
         return score_classes(list(predictions), list(references), seed, resamples)
+
+    def details(self, predictions: Sequence[Any], references: Sequence[Any]) -> dict[str, Any]:
+        """The confusion matrix: rows are references, columns predictions, both in the order of ``labels``."""
+        labels = [*self.labels, *sorted(set(references) - set(self.labels))]
+        counts = confusion_matrix(predictions, references, labels).tolist()
+        return {"confusion_matrix": {"labels": labels, "counts": counts}}
 
     def signatures(self) -> dict[str, str]:
         """How the metrics were computed, for reports."""

@@ -14,6 +14,7 @@ from rlft_cli.metrics.text import score_text, signatures
 from rlft_cli.model import Codec
 from rlft_cli.task import Decisions, Row, State
 
+SAMPLES = 10  # replies that a result shows
 Turns = list[dict[str, str]]
 
 
@@ -160,6 +161,11 @@ class DialogueTask:
     ) -> dict[str, dict[str, float]]:
         """BLEU, ROUGE-L, chrF, distinct-1, distinct-2 and length, with 95 % bootstrap intervals."""
         return score_text(predictions, references, seed, resamples, self.settings.language)
+
+    def details(self, predictions: Sequence[Any], references: Sequence[Any]) -> dict[str, Any]:
+        """The first replies beside their references."""
+        pairs = zip(predictions[:SAMPLES], references[:SAMPLES], strict=True)
+        return {"samples": [{"reply": reply, "reference": reference} for reply, reference in pairs]}
 
     def signatures(self) -> dict[str, str]:
         """How BLEU, chrF and ROUGE-L were computed, for reports."""

@@ -131,6 +131,10 @@ class NerTask:
         """Strict span precision, recall and F1 with 95 % intervals, overall and by type; conlleval mode beside it."""
         return score_spans(list(predictions), list(references), seed, resamples)
 
+    def details(self, predictions: Sequence[Any], references: Sequence[Any]) -> dict[str, Any]:
+        """Nothing beside the metrics."""
+        return {}
+
     def signatures(self) -> dict[str, str]:
         """How the metrics were computed, for reports."""
         return {"scheme": "IOB2, strict spans; *_conlleval: seqeval's default mode"}

@@ -33,7 +33,7 @@ class Freeze:
         for name, weight in body:
             found = _LAYER.search(name)
             in_first = found is not None and int(found.group(1)) < self.first_layers
-            is_embedding = found is None and "embed" in name or ".wte." in name or ".wpe." in name
+            is_embedding = (found is None and "embed" in name) or ".wte." in name or ".wpe." in name
             if self.all_but_head or in_first or (self.embeddings and is_embedding):
                 weight.requires_grad_(False)
         return policy

@@ -78,14 +78,17 @@ def test_what_will_run_is_shown_and_nothing_is_run(rlft: Any, here: Path) -> Non
 # -- training ------------------------------------------------------------------------------------------------------
 
 
-def test_the_last_lines_name_the_run_folder_and_the_command_that_measures_it(rlft: Any, world: Path, here: Path) -> None:
+def test_the_last_lines_name_the_run_folder_and_the_command_that_measures_it(
+    rlft: Any, world: Path, here: Path
+) -> None:
     told = (world / "ner_run.out").read_text()
     folder = world / "ner_run"
     assert told.splitlines()[-2:] == [f"run folder: {folder}", f"evaluate it: rlft eval checkpoint={folder} split=test"]
     assert "\x1b" not in told, "plain lines hold no control characters"
     done = rlft(*told.splitlines()[-1].removeprefix("evaluate it: rlft ").split(), "evaluation.bootstrap=10")
     assert (done.status, done.err) == (0, "")
-    assert set(os.listdir(folder)) == {"checkpoint", "config.yaml", "metrics.jsonl", "result.json", "state"}
+    there = {path.name for path in folder.iterdir()}
+    assert there == {"checkpoint", "config.yaml", "metrics.jsonl", "result.json", "state"}
 
 
 def test_a_run_folder_with_a_blank_is_named_as_it_is_typed(rlft: Any, ner: Path) -> None:
@@ -138,7 +141,9 @@ def test_a_selection_rule_that_does_not_exist(rlft: Any, ner: Path) -> None:
 
 
 def test_a_sweep_makes_a_run_for_every_combination(rlft: Any, ner: Path) -> None:
-    done = rlft(*TRAIN, "-m", "algo=supervised,dqn", "seed=1,2", *NER, "passes=0.5", "recipe=null", "memory.warmup_episodes=8")
+    done = rlft(
+        *TRAIN, "-m", "algo=supervised,dqn", "seed=1,2", *NER, "passes=0.5", "recipe=null", "memory.warmup_episodes=8"
+    )
     done.refused(2, "memory.warmup_episodes: no such key of memory=latest")
     done = rlft(*TRAIN, "-m", "algo=supervised,dqn", "seed=1,2", *NER, "passes=0.5")
     assert (done.status, done.err) == (0, "")
@@ -233,9 +238,7 @@ def test_ctrl_c_in_a_process(process: Any, ner: Path, here: Path) -> None:
 # -- asking --------------------------------------------------------------------------------------------------------
 
 
-def test_eval_and_predict_need_nothing_but_the_checkpoint(
-    process: Any, rlft: Any, ner: Path, here: Path
-) -> None:
+def test_eval_and_predict_need_nothing_but_the_checkpoint(process: Any, rlft: Any, ner: Path, here: Path) -> None:
     """Law 4 through the command line: another folder, another process, the training data removed."""
     assert rlft(*TRAIN, "algo=supervised", "passes=2", *NER, "run_dir=run").status == 0
     (here / "else").mkdir()
@@ -281,7 +284,9 @@ def test_every_form_of_question_gets_the_same_answer(rlft: Any, world: Path, her
 
 
 def test_texts_and_dialogues_are_answered(rlft: Any, world: Path, here: Path) -> None:
-    done = rlft("predict", f"checkpoint={world / 'classification_run'}", stdin="there is rain\nmucho sol – 東京\n".encode())
+    done = rlft(
+        "predict", f"checkpoint={world / 'classification_run'}", stdin="there is rain\nmucho sol – 東京\n".encode()
+    )
     assert [row["text"] for row in rows(done.out)] == ["there is rain", "mucho sol – 東京"]
     assert all(row["label"] in ("rain", "sun", "wind") for row in rows(done.out))
     turns = [{"role": "user", "content": "how is Rome on day 3"}]
@@ -379,7 +384,9 @@ def test_own_options_live_in_a_folder_of_ones_own(
         (here / name).parent.mkdir(parents=True, exist_ok=True)
         (here / name).write_text(content)
     words = (*TRAIN, "--config-dir", "conf", *NER, "passes=1", "reward=loud")
-    rlft(*words, "algo=doubled", "algo.tmies=3").refused(2, "algo.tmies: no such key of algo=doubled; did you mean algo.times?")
+    rlft(*words, "algo=doubled", "algo.tmies=3").refused(
+        2, "algo.tmies: no such key of algo=doubled; did you mean algo.times?"
+    )
     done = rlft(*words, "algo=doubled", "run_dir=own")
     assert (done.status, done.err) == (0, ""), done
     assert result("own")["algorithm"] == "doubled"

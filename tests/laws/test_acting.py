@@ -61,8 +61,14 @@ def learned(task: Any, policy: Any, ids: list[int], action: Tensor) -> Tensor:
 
 def random_walk(task: Any, policy: Any, ids: list[int], samples: int) -> Any:
     return rollout(
-        policy, task, task.collate(ids), Sample(temperature=1.0), samples=samples, progress=0.0,
-        generator=torch.Generator().manual_seed(5), values=lambda scores: scores,
+        policy,
+        task,
+        task.collate(ids),
+        Sample(temperature=1.0),
+        samples=samples,
+        progress=0.0,
+        generator=torch.Generator().manual_seed(5),
+        values=lambda scores: scores,
     )
 
 

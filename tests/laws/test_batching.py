@@ -39,7 +39,9 @@ RATE = 0.5  # of plain gradient steps: a wrong factor moves weights by far more 
 SIZES = {"micro_batches": 1, "max_grad_norm": 1e9, "batch_tokens": 10_000, "max_batch_episodes": 32}
 
 
-def after_updates(micro_batches: int, algorithm: Any, rows: list[Any], model: Any, rate: float = RATE) -> dict[str, Tensor]:
+def after_updates(
+    micro_batches: int, algorithm: Any, rows: list[Any], model: Any, rate: float = RATE
+) -> dict[str, Tensor]:
     """Weights after three updates on the same 32 episodes."""
     task = bind(rows, model)
     policy = policy_of(model, task, algorithm.reads)
@@ -59,7 +61,9 @@ def after_updates(micro_batches: int, algorithm: Any, rows: list[Any], model: An
 
 
 CASES = {
-    "supervised": supervised, "smoothed": lambda: supervised(0.1), "dqn": dqn,
+    "supervised": supervised,
+    "smoothed": lambda: supervised(0.1),
+    "dqn": dqn,
     "bootstrapped": lambda: dqn(gamma=0.9, loss_kind="huber", dueling=True, target_tau=0.5),
 }
 
@@ -127,8 +131,13 @@ def _train(algorithm: str, rows: list[Any]) -> dict[str, Tensor]:
 
 def _process(rank: int, port: int, folder: str) -> None:
     os.environ |= {
-        "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
-        "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1",
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "ACCELERATE_USE_CPU": "true",
+        "OMP_NUM_THREADS": "1",
     }
     for algorithm in SHARED:
         found = _train(algorithm, tagged_rows(24, seed=2))

@@ -24,14 +24,28 @@ from toy_training import config_of
 
 TESTS = Path(__file__).parent.parent
 SMALL = [
-    "hardware=cpu", "hardware.precision=fp32", "data.max_train=24", "data.max_dev=4", "data.max_test=4",
-    "data.unseen_labels=drop", "optim.batch_tokens=256", "evaluation.bootstrap=2",
+    "hardware=cpu",
+    "hardware.precision=fp32",
+    "data.max_train=24",
+    "data.max_dev=4",
+    "data.max_test=4",
+    "data.unseen_labels=drop",
+    "optim.batch_tokens=256",
+    "evaluation.bootstrap=2",
 ]
 TINY = ["model=tiny", "model.width=16", "model.layers=2"]
 SHORT = ["task.max_prompt_tokens=32", "task.max_reply_tokens=6"]
 CASES = {
-    "full": ["task=ner", "algo=dqn", "algo.gamma=0.5", "algo.loss_kind=huber", "algo.dueling=true", *TINY,
-             "memory.warmup_episodes=4"],
+    "full": [
+        "task=ner",
+        "algo=dqn",
+        "algo.gamma=0.5",
+        "algo.loss_kind=huber",
+        "algo.dueling=true",
+        *TINY,
+        "memory=replay",
+        "memory.warmup_episodes=4",
+    ],
     "freeze": ["task=classification", "algo=reinforce", "tuning=freeze", "tuning.first_layers=1", *TINY],
     "lora": ["task=ner", "algo=supervised", "tuning=lora", *TINY],
     "lora_dialogue": ["task=dialogue", "algo=supervised", "tuning=lora", *TINY, *SHORT],
@@ -71,9 +85,14 @@ def train_and_save(words: list[str], folder: Path) -> list[Any]:
 
 def reopen(root: Path) -> None:
     """In the fresh process: the scores that each checkpoint gives."""
-    hardware = OmegaConf.create({
-        "_target_": "rlft_cli.hardware.Hardware", "device": "cpu", "precision": "fp32", "threads": 1,
-    })
+    hardware = OmegaConf.create(
+        {
+            "_target_": "rlft_cli.hardware.Hardware",
+            "device": "cpu",
+            "precision": "fp32",
+            "threads": 1,
+        }
+    )
     for run in sorted(root.iterdir()):
         torch.manual_seed(12345)
         setup = pipeline.checkpoint_setup(str(run / "checkpoint"), hardware, seed=7)
@@ -86,8 +105,10 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("runs")
     for name, words in CASES.items():
         train_and_save(words, root / name / "checkpoint")
-    call = f"import sys; sys.path[:0] = {[str(TESTS.parent), str(TESTS), str(Path(__file__).parent)]!r}; " \
+    call = (
+        f"import sys; sys.path[:0] = {[str(TESTS.parent), str(TESTS), str(Path(__file__).parent)]!r}; "
         f"import pathlib, test_checkpoint; test_checkpoint.reopen(pathlib.Path({str(root)!r}))"
+    )
     subprocess.run([sys.executable, "-c", call], check=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, cwd=root)
     return root
 
@@ -121,7 +142,10 @@ def test_transformers_opens_the_language_model(runs: Path, name: str) -> None:
     assert not note["missing_keys"] and not note["unexpected_keys"]
     tokenizer = AutoTokenizer.from_pretrained(folder)
     chat = tokenizer.apply_chat_template(
-        [{"role": "user", "content": "a coffee please"}], add_generation_prompt=True, return_tensors="pt", return_dict=True
+        [{"role": "user", "content": "a coffee please"}],
+        add_generation_prompt=True,
+        return_tensors="pt",
+        return_dict=True,
     )
     setup = pipeline.checkpoint_setup(str(folder), config_of(*CASES[name], *SMALL).hardware, seed=1)
     ids = setup.task.ask([{"turns": [{"role": "user", "content": "a coffee please"}], "origin": "here"}])

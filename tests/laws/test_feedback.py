@@ -101,7 +101,8 @@ RUNS: dict[str, Any] = {
     ),
     "reinforce": lambda: (reinforce(samples=2), {"explore": Sample(temperature=1.0)}),
     "self_critical": lambda: (
-        reinforce(samples=1, baseline="self_critical", entropy_coefficient=0.01), {"explore": Sample(temperature=1.0)}
+        reinforce(samples=1, baseline="self_critical", entropy_coefficient=0.01),
+        {"explore": Sample(temperature=1.0)},
     ),
 }
 
@@ -149,5 +150,8 @@ def test_the_learner_counts_what_it_was_shown() -> None:
     made, _ = run(mine, reinforce(samples=3), labels, explore=Sample(temperature=1.0))
     words = sum(len(row["words"]) for row in mine)
     assert vars(made.counts) == {
-        "label_examples": 0, "label_decisions": 0, "reaction_episodes": 2 * 3 * 12, "reaction_decisions": 2 * 3 * words,
+        "label_examples": 0,
+        "label_decisions": 0,
+        "reaction_episodes": 2 * 3 * 12,
+        "reaction_decisions": 2 * 3 * words,
     }

@@ -48,7 +48,8 @@ def batch(samples: int, hidden: float) -> Trajectory:
     start = blank({"id": torch.arange(N // samples), "x": torch.zeros(N // samples)}, action, mask)
     random = {
         f.name: torch.where(mask, torch.rand(N, T, generator=chance), hidden)
-        for f in fields(start) if f.name in ("log_prob", "reward", "advantage", "greedy_reward", "reference_log_prob")
+        for f in fields(start)
+        if f.name in ("log_prob", "reward", "advantage", "greedy_reward", "reference_log_prob")
     }
     return replace(start, **random, discount=torch.where(mask, start.discount, hidden))
 

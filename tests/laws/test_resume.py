@@ -69,7 +69,9 @@ def bandit_run(seed: int) -> Training:
 
 
 def reinforce_run(seed: int) -> Training:
-    algorithm = reinforce(samples=2, baseline="moving_average", entropy_coefficient=0.01, kl_coefficient=0.05, gamma=1.0)
+    algorithm = reinforce(
+        samples=2, baseline="moving_average", entropy_coefficient=0.01, kl_coefficient=0.05, gamma=1.0
+    )
     return build(tagged_rows, algorithm, seed, tiny(), {"explore": Sample(temperature=0.8)})
 
 
@@ -117,9 +119,17 @@ def test_stopped_and_gone_on_with_is_never_stopped(run: Any, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("run", "part"),
     [
-        (supervised_run, "torch_generator"), (supervised_run, "optimizer"), (supervised_run, "sampler"),
-        (dqn_run, "generator"), (dqn_run, "memory_generator"), (dqn_run, "memory"), (dqn_run, "target"), (dqn_run, "seen"),
-        (hard_run, "explore"), (reinforce_run, "algorithm"), (reinforce_run, "reference"),
+        (supervised_run, "torch_generator"),
+        (supervised_run, "optimizer"),
+        (supervised_run, "sampler"),
+        (dqn_run, "generator"),
+        (dqn_run, "memory_generator"),
+        (dqn_run, "memory"),
+        (dqn_run, "target"),
+        (dqn_run, "seen"),
+        (hard_run, "explore"),
+        (reinforce_run, "algorithm"),
+        (reinforce_run, "reference"),
     ],
 )
 def test_every_part_of_the_state_matters(run: Any, part: str) -> None:
@@ -145,9 +155,24 @@ def stopped(run: Any) -> tuple[dict[str, Any], dict[str, Any]]:
 # -- through the command line --------------------------------------------------------------------------------------
 
 WORDS = [
-    "task=ner", "algo=dqn", "model=tiny", "model.width=16", "model.layers=1", "hardware=cpu", "hardware.precision=fp32",
-    "hardware.threads=1", "data.max_train=40", "data.max_dev=8", "data.max_test=8", "data.unseen_labels=drop",
-    "memory.warmup_episodes=8", "algo.gamma=0.5", "algo.loss_kind=huber", "evaluation.bootstrap=2", "console=plain",
+    "task=ner",
+    "algo=dqn",
+    "model=tiny",
+    "model.width=16",
+    "model.layers=1",
+    "hardware=cpu",
+    "hardware.precision=fp32",
+    "hardware.threads=1",
+    "data.max_train=40",
+    "data.max_dev=8",
+    "data.max_test=8",
+    "data.unseen_labels=drop",
+    "memory=replay",
+    "memory.warmup_episodes=8",
+    "algo.gamma=0.5",
+    "algo.loss_kind=huber",
+    "evaluation.bootstrap=2",
+    "console=plain",
     "selection.by=last",
 ]
 
@@ -164,8 +189,10 @@ def saved(run: Path) -> dict[str, Any]:
 
 def test_interrupted_by_ctrl_c_and_resumed(tmp_path: Path) -> None:
     """The real command, stopped by a signal in another process, goes on to the weights of a run that was left alone."""
-    call = f"import sys; sys.argv = {['rlft', 'train', *WORDS, 'passes=8', f'run_dir={tmp_path}/stopped']!r}; " \
+    call = (
+        f"import sys; sys.argv = {['rlft', 'train', *WORDS, 'passes=8', f'run_dir={tmp_path}/stopped']!r}; "
         "from rlft_cli.cli import main; sys.exit(main())"
+    )
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
         [sys.executable, "-c", call], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

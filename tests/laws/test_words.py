@@ -37,7 +37,9 @@ def numbered(lengths: list[int]) -> list[list[int]]:
 
 @settings(max_examples=150, deadline=None)
 @given(lengths=LENGTHS, limit=st.integers(8, 64), overlap=st.integers(0, 90), frame=FRAMES)
-def test_every_word_is_read_once_from_a_window_that_fits(lengths: list[int], limit: int, overlap: int, frame: Any) -> None:
+def test_every_word_is_read_once_from_a_window_that_fits(
+    lengths: list[int], limit: int, overlap: int, frame: Any
+) -> None:
     pieces = numbered(lengths)
     windows = word_windows(pieces, limit, overlap, frame)
     answered = [w.first_word + n for w in windows for n in range(len(w.positions))]
@@ -93,8 +95,28 @@ def test_the_mask_comes_from_lengths_and_not_from_ids() -> None:
 # -- through a model -----------------------------------------------------------------------------------------------
 
 ODD = [
-    "\x00", "\x07", "\u200b", "\ufeff", "\u00ad", "\u202e", " ", "\t", "\x7f\x80", "\ud7ff", "\U0001f9d1\u200d\U0001f680",
-    "[SEP]", "[CLS]", "[PAD]", "a" * 3000, "\u0301" * 50, "漢字", "...", "don't", "<|im_end|>", "\x00a", "a\x00",
+    "\x00",
+    "\x07",
+    "\u200b",
+    "\ufeff",
+    "\u00ad",
+    "\u202e",
+    " ",
+    "\t",
+    "\x7f\x80",
+    "\ud7ff",
+    "\U0001f9d1\u200d\U0001f680",
+    "[SEP]",
+    "[CLS]",
+    "[PAD]",
+    "a" * 3000,
+    "\u0301" * 50,
+    "漢字",
+    "...",
+    "don't",
+    "<|im_end|>",
+    "\x00a",
+    "a\x00",
 ]
 
 
@@ -103,8 +125,12 @@ def tags_of(model: Any, sentences: list[list[str]], window: int = 64) -> list[li
     task = bind(known, model, window)
     ids = task.ask([{"words": words, "origin": "odd:1"} for words in sentences])  # as rlft predict: no tags
     evaluator = Evaluator(
-        task=task, device=torch.device("cpu"), autocast=Accelerator(cpu=True, mixed_precision="no").autocast,
-        batch_tokens=512, resamples=0, seed=1,
+        task=task,
+        device=torch.device("cpu"),
+        autocast=Accelerator(cpu=True, mixed_precision="no").autocast,
+        batch_tokens=512,
+        resamples=0,
+        seed=1,
     )
     policy = policy_of(model, task)
     found: list[list[str]] = evaluator.predict(policy, ids)

@@ -256,7 +256,7 @@ def test_decoder_reads_a_folder_again_with_its_heads(tmp_path: Path) -> None:
     task = SimpleNamespace(codec=settings.codec(tmp_path, []), decisions="tokens")
     again = settings.policy(tmp_path, task, frozenset({"value"})).eval()
     expected, found = policy(observation, action), again(observation, action)
-    assert torch.equal(found.scores, expected.scores) and torch.equal(found.value, expected.value)
+    torch.testing.assert_close((found.scores, found.value), (expected.scores, expected.value))  # another attention kernel
     assert again.body.config.resid_pdrop == 0.25 and again.body.transformer.h[0].attn.attn_dropout.p == 0.25
     (tmp_path / "model.safetensors").write_bytes(b"cut off")
     with pytest.raises(RlftError, match="cannot read a causal language model"):

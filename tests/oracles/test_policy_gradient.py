@@ -1,4 +1,4 @@
-"""Policy gradients against enumeration: every expectation is a finite sum over all legal tag sequences (METHODS 7.1)."""
+"""Policy gradients against enumeration: every expectation is a finite sum over all legal tag paths (METHODS 7.1)."""
 
 from __future__ import annotations
 
@@ -56,7 +56,8 @@ def toy() -> Toy:
     chance = torch.Generator().manual_seed(0)
     legal = legal_transitions(TAGS)
     every = [
-        s for s in itertools.product(range(K), repeat=T)
+        s
+        for s in itertools.product(range(K), repeat=T)
         if all(bool(legal[p, a]) for p, a in zip((K, *s[:-1]), s, strict=True))
     ]
     names = [[TAGS[a] for a in sequence] for sequence in every]
@@ -92,7 +93,7 @@ def true_gradient(reward: Tensor) -> Tensor:
 
 
 def expected_gradient(algorithm: Any, reward: Tensor, **columns: Tensor) -> Tensor:
-    """-sum_y p(y) d loss(y) / d theta with one sample of the one example, reward [153, 4]; each y a batch of its own."""
+    """-sum_y p(y) d loss(y) / d theta one sample, reward [153, 4]; each y a batch of its own."""
     theta = toy().theta.clone().requires_grad_()
     scores = toy().scores(theta)
     chance = toy().log_prob(theta).detach().sum(1).exp()

@@ -67,7 +67,9 @@ def chain() -> Chain:
     reward = torch.rand(2, max(LENGTHS), K + 1, K, generator=chance, dtype=D)
     reward -= 0.8 * torch.eye(K + 1, K, dtype=D)  # repeating a tag costs: greedy by the reward alone is not optimal
     paths = [
-        (s, path) for s, length in enumerate(LENGTHS) for path in itertools.product(range(K), repeat=length)
+        (s, path)
+        for s, length in enumerate(LENGTHS)
+        for path in itertools.product(range(K), repeat=length)
         if all(bool(legal[p, a]) for p, a in zip((K, *path[:-1]), path, strict=True))
     ]
     action = torch.zeros(len(paths), T, dtype=torch.int64)
@@ -208,9 +210,16 @@ def tree() -> Tree:
     ref = {p: torch.log_softmax(torch.randn(V, generator=chance, dtype=D), 0) for p in prefixes}
     paid = {reply: float(torch.rand((), generator=chance, dtype=D)) for reply in every}
     below = {
-        p: torch.logsumexp(torch.stack([
-            sum(ref[r[:t]][r[t]] for t in range(len(p), len(r))) + paid[r] / BETA for r in every if r[: len(p)] == p
-        ]), 0)
+        p: torch.logsumexp(
+            torch.stack(
+                [
+                    sum(ref[r[:t]][r[t]] for t in range(len(p), len(r))) + paid[r] / BETA
+                    for r in every
+                    if r[: len(p)] == p
+                ]
+            ),
+            0,
+        )
         for p in prefixes
     }  # log sum over continuations of pi_ref exp(R / beta), by enumeration and not by recursion
 
@@ -246,7 +255,9 @@ def test_the_tree_is_solved() -> None:
     data = tree().data
     assert (torch.logsumexp(tree().best, -1)[data.mask]).abs().max() < 1e-12
     pick = data.action[..., None]
-    pi, ref = (torch.where(data.mask, x.gather(-1, pick).squeeze(-1), 0.0).sum(1) for x in (tree().best, tree().reference))
+    pi, ref = (
+        torch.where(data.mask, x.gather(-1, pick).squeeze(-1), 0.0).sum(1) for x in (tree().best, tree().reference)
+    )
     weight = ref.exp() * (data.reward.sum(1) / BETA).exp()
     assert (pi.exp() - weight / weight.sum()).abs().max() < 1e-12
     assert abs(float(tree().value[0, 0]) - BETA * float(weight.sum().log())) < 1e-12
