@@ -83,8 +83,10 @@ def _disk_error(path: Path, error: OSError) -> RlftError:
             f"cannot write {path}: the disk is full ({place.free / 1e6:.1f} MB of {place.total / 1e6:.0f} MB are free); "
             "what was written before is whole. Free some space, or write to another disk"
         )
-    return RlftError(f"cannot write {path}: {error.strerror or error}; what was written before is whole. "
-                     "Check the path and its permissions, or write to another place")
+    return RlftError(
+        f"cannot write {path}: {error.strerror or error}; what was written before is whole. "
+        "Check the path and its permissions, or write to another place"
+    )
 
 
 def _guard(path: Path, action: Callable[[], Any]) -> None:
@@ -225,7 +227,11 @@ def write_card(folder: Path, card: Card) -> None:
     """Write the card of a checkpoint, last of all its files: their sizes in it tell a whole checkpoint."""
     files = {file.name: file.stat().st_size for file in sorted(folder.iterdir())}
     content = {
-        "rlft": __version__, "labels": card.labels, "precision": card.precision, "files": files, "config": card.config,
+        "rlft": __version__,
+        "labels": card.labels,
+        "precision": card.precision,
+        "files": files,
+        "config": card.config,
     }
     (folder / CARD_FILE).write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
 
@@ -301,8 +307,10 @@ def git_commit() -> str | None:
     """Commit of the checkout that rlft runs from, with "+dirty" where files differ; None outside a checkout."""
     here = Path(__file__).resolve().parent
     try:
-        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, timeout=10, check=False)
-        changed = subprocess.run(["git", "status", "--porcelain"], cwd=here, capture_output=True, text=True, timeout=10, check=False)
+        head, changed = (
+            subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, timeout=10, check=False)
+            for words in (["rev-parse", "HEAD"], ["status", "--porcelain"])
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     return head.stdout.strip() + ("+dirty" if changed.stdout.strip() else "") if head.returncode == 0 else None

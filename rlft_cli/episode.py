@@ -50,7 +50,9 @@ class Trajectory:
 
     def to(self, device: torch.device | str) -> Trajectory:
         """Move every tensor to a device."""
-        moved: dict[str, Any] = {f.name: getattr(self, f.name).to(device) for f in fields(self) if f.name != "observation"}
+        moved: dict[str, Any] = {
+            f.name: getattr(self, f.name).to(device) for f in fields(self) if f.name != "observation"
+        }
         return replace(self, observation={k: v.to(device) for k, v in self.observation.items()}, **moved)
 
     def select(self, rows: Tensor) -> Trajectory:
@@ -72,8 +74,15 @@ def blank(observation: dict[str, Tensor], action: Tensor, mask: Tensor) -> Traje
     zero = torch.zeros(action.shape, dtype=torch.float32, device=action.device)
     later = torch.cat([mask[:, 1:], torch.zeros_like(mask[:, :1])], dim=1)
     return Trajectory(
-        observation=observation, action=action, mask=mask, log_prob=zero, reward=zero, discount=later.float(),
-        advantage=zero, greedy_reward=zero, reference_log_prob=zero,
+        observation=observation,
+        action=action,
+        mask=mask,
+        log_prob=zero,
+        reward=zero,
+        discount=later.float(),
+        advantage=zero,
+        greedy_reward=zero,
+        reference_log_prob=zero,
         truncated=torch.zeros(action.shape[0], dtype=torch.bool, device=action.device),
     )
 
@@ -82,7 +91,9 @@ def from_rows(example: Sequence[int], decisions: Sequence[Any], truncated: Seque
     """Pad stored episodes (structured arrays with action, reward, ... fields) into one trajectory, one per observation."""
     width = max(1, *(len(row) for row in decisions))
     mask = torch.tensor([[t < len(row) for t in range(width)] for row in decisions])
-    padded = {name: np.zeros((len(decisions), width), row_type[0]) for name, row_type in decisions[0].dtype.fields.items()}
+    padded = {
+        name: np.zeros((len(decisions), width), row_type[0]) for name, row_type in decisions[0].dtype.fields.items()
+    }
     for n, row in enumerate(decisions):
         for name, column in padded.items():
             column[n, : len(row)] = row[name]
@@ -95,8 +106,15 @@ def from_rows(example: Sequence[int], decisions: Sequence[Any], truncated: Seque
 
 @torch.no_grad()
 def rollout(
-    policy: Policy, task: Task, observation: dict[str, Tensor], explore: Explore, *, samples: int, progress: float,
-    generator: torch.Generator, values: Callable[[Tensor], Tensor],
+    policy: Policy,
+    task: Task,
+    observation: dict[str, Tensor],
+    explore: Explore,
+    *,
+    samples: int,
+    progress: float,
+    generator: torch.Generator,
+    values: Callable[[Tensor], Tensor],
 ) -> Trajectory:
     """Act until every episode is done; rewards are left at zero.
 

@@ -72,8 +72,14 @@ class Evaluator:
 
         with self.autocast():
             trajectory = rollout(
-                policy, self.task, observation, Greedy(split_ties=False), samples=1, progress=1.0,
-                generator=torch.Generator(device=self.device), values=values,
+                policy,
+                self.task,
+                observation,
+                Greedy(split_ties=False),
+                samples=1,
+                progress=1.0,
+                generator=torch.Generator(device=self.device),
+                values=values,
             )
         return trajectory.action, trajectory.mask
 

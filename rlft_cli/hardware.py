@@ -24,7 +24,9 @@ class Hardware:
         """An Accelerator; RlftError where a GPU is asked for and there is none."""
         gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
         if self.device == "gpu" and not gpu:
-            raise RlftError("hardware=gpu, but torch sees no GPU here; type hardware=cpu, or install a torch build for yours")
+            raise RlftError(
+                "hardware=gpu, but torch sees no GPU here; type hardware=cpu, or install a torch build for yours"
+            )
         if self.threads is not None:
             torch.set_num_threads(self.threads)
         on_cpu = self.device == "cpu" or not gpu

@@ -204,9 +204,7 @@ def learn(training: Training) -> Iterator[Progress]:
                 signals.update(_update(t, batch))
         t.step += 1
         t.seen += len(ids)
-        yield Progress(
-            step=t.step, passes=t.seen / len(t.sampler), done=t.done, pass_ended=pass_ended, signals=signals
-        )
+        yield Progress(step=t.step, passes=t.seen / len(t.sampler), done=t.done, pass_ended=pass_ended, signals=signals)
 
 
 def _collect(t: Training, ids: list[int]) -> dict[str, float]:
@@ -258,7 +256,13 @@ def _act(t: Training, ids: list[int]) -> Trajectory:
 
 def _greedy(t: Training, observation: dict[str, Tensor]) -> Trajectory:
     return rollout(
-        t.policy, t.task, observation, Greedy(split_ties=False), samples=1, progress=t.done, generator=t.generator,
+        t.policy,
+        t.task,
+        observation,
+        Greedy(split_ties=False),
+        samples=1,
+        progress=t.done,
+        generator=t.generator,
         values=t.algorithm.values,
     )
 
@@ -331,7 +335,9 @@ def _loss(t: Training, part: Trajectory) -> tuple[Tensor, dict[str, float]]:
             signals["entropy"] = float(entropy(output.scores)[part.mask].mean())
             if t.reference is not None:
                 log_prob = action_log_prob(output.scores, part.action)
-                signals["kl"] = float(torch.where(part.mask, kl_k3(log_prob, part.reference_log_prob), 0.0).sum(1).mean())
+                signals["kl"] = float(
+                    torch.where(part.mask, kl_k3(log_prob, part.reference_log_prob), 0.0).sum(1).mean()
+                )
     return torch.where(part.mask, loss, torch.zeros_like(loss)).sum(), signals
 
 

@@ -136,8 +136,16 @@ def new_setup(config: DictConfig) -> Setup:
     ids = {split: add_rows(task, some, None if split == "train" else most) for split, some in rows.items()}
     if not any(weight.requires_grad for weight in policy.parameters()):
         raise UsageError("tuning leaves no weight to train; type tuning=full, or unfreeze a part of the model")
-    return Setup(config=config, accelerator=accelerator, task=task, policy=policy.to(accelerator.device), tuning=tuning,
-                 splits=rows, ids=ids, messages=list(splits.messages))
+    return Setup(
+        config=config,
+        accelerator=accelerator,
+        task=task,
+        policy=policy.to(accelerator.device),
+        tuning=tuning,
+        splits=rows,
+        ids=ids,
+        messages=list(splits.messages),
+    )
 
 
 def _same_task(card: Card, config: DictConfig, labels: list[str]) -> list[str]:
@@ -146,17 +154,23 @@ def _same_task(card: Card, config: DictConfig, labels: list[str]) -> list[str]:
         theirs, ours = card.config[group], plain(config[group])
         if theirs["_target_"] != ours["_target_"]:
             names = card.config["options"][group], config.options[group]
-            raise UsageError(f"init={config.init} was trained with {group}={names[0]}, this run has {group}={names[1]}; "
-                             f"type {group}={names[0]}, or give another checkpoint")
+            raise UsageError(
+                f"init={config.init} was trained with {group}={names[0]}, this run has {group}={names[1]}; "
+                f"type {group}={names[0]}, or give another checkpoint"
+            )
     fixed = {key: value for key, value in card.config["model"].items() if key != "dropout"}
     other = [key for key, value in fixed.items() if plain(config.model)[key] != value]
     if other:
-        raise UsageError(f"init={config.init} was trained with another model; to start from it, type "
-                         + " ".join(f"model.{key}={_typed(fixed[key])}" for key in other))
+        raise UsageError(
+            f"init={config.init} was trained with another model; to start from it, type "
+            + " ".join(f"model.{key}={_typed(fixed[key])}" for key in other)
+        )
     new = sorted(set(labels) - set(card.labels))
     if new:
-        raise UsageError(f"init={config.init} does not know the labels {', '.join(new[:5])} of this training data; "
-                         f"it knows {', '.join(card.labels[:12])}: train it on data with the same labels")
+        raise UsageError(
+            f"init={config.init} does not know the labels {', '.join(new[:5])} of this training data; "
+            f"it knows {', '.join(card.labels[:12])}: train it on data with the same labels"
+        )
     return card.labels
 
 
@@ -179,8 +193,16 @@ def checkpoint_setup(path: str, hardware: Any, seed: int) -> Setup:
     task = settings.build(card.labels, model.codec(folder, []))
     policy = model.policy(folder, task, build(config.algo).reads)
     assert isinstance(config, DictConfig)
-    return Setup(config=config, accelerator=accelerator, task=task, policy=policy.to(accelerator.device),
-                 tuning=build({"_target_": "rlft_cli.tuning.full.Full"}), splits={}, ids={}, messages=[])
+    return Setup(
+        config=config,
+        accelerator=accelerator,
+        task=task,
+        policy=policy.to(accelerator.device),
+        tuning=build({"_target_": "rlft_cli.tuning.full.Full"}),
+        splits={},
+        ids={},
+        messages=[],
+    )
 
 
 def same_examples(trained: Setup, saved: Setup, split: str) -> list[int]:
@@ -195,21 +217,34 @@ def optim_of(section: DictConfig) -> Optim:
 
 def _sampler(setup: Setup, ids: list[int], seed: int) -> BatchSampler:
     optim = setup.config.optim
-    return BatchSampler(ids, setup.task.cost(ids), batch_tokens=optim.batch_tokens, most=optim.max_batch_episodes, seed=seed)
+    return BatchSampler(
+        ids, setup.task.cost(ids), batch_tokens=optim.batch_tokens, most=optim.max_batch_episodes, seed=seed
+    )
 
 
 def main_training(setup: Setup) -> Training:
     """The training that the configuration describes."""
     config, algorithm = setup.config, build(setup.config.algo)
     training = Training(
-        policy=setup.policy, task=setup.task, algorithm=algorithm, reward=build(config.reward),
-        feedback=build(config.feedback), explore=build(config.explore), memory=build(config.memory),
-        sampler=_sampler(setup, setup.ids["train"], config.seed), optim=optim_of(config.optim),
-        passes=config.passes, accelerator=setup.accelerator, seed=config.seed,
+        policy=setup.policy,
+        task=setup.task,
+        algorithm=algorithm,
+        reward=build(config.reward),
+        feedback=build(config.feedback),
+        explore=build(config.explore),
+        memory=build(config.memory),
+        sampler=_sampler(setup, setup.ids["train"], config.seed),
+        optim=optim_of(config.optim),
+        passes=config.passes,
+        accelerator=setup.accelerator,
+        seed=config.seed,
     )
     if algorithm.uses_target:
         training.target = TargetNetwork(
-            setup.policy, kind=config.algo.target, tau=config.algo.target_tau, interval=config.algo.target_update_interval
+            setup.policy,
+            kind=config.algo.target,
+            tau=config.algo.target_tau,
+            interval=config.algo.target_update_interval,
         )
     return training
 
@@ -222,14 +257,16 @@ def warm_start_training(setup: Setup) -> Training:
     order = torch.randperm(len(train), generator=torch.Generator().manual_seed(config.seed))[:count]
     optim = plain(config.optim) | {"lr": warm.lr, "head_lr": warm.head_lr}
     return Training(
-        policy=setup.policy, task=setup.task,
+        policy=setup.policy,
+        task=setup.task,
         algorithm=build({"_target_": "rlft_cli.algo.supervised.Supervised", "label_smoothing": 0.0}),
-        reward=build(config.reward), feedback=build({"_target_": "rlft_cli.feedback.full.Full"}),
+        reward=build(config.reward),
+        feedback=build({"_target_": "rlft_cli.feedback.full.Full"}),
         explore=build({"_target_": "rlft_cli.explore.greedy.Greedy", "split_ties": False}),
         memory=build({"_target_": "rlft_cli.memory.latest.Latest"}),
-        sampler=_sampler(setup, [train[place] for place in order.tolist()], config.seed + 1), optim=Optim(**optim),
-        passes=warm.passes, accelerator=setup.accelerator, seed=config.seed + 1,
+        sampler=_sampler(setup, [train[place] for place in order.tolist()], config.seed + 1),
+        optim=Optim(**optim),
+        passes=warm.passes,
+        accelerator=setup.accelerator,
+        seed=config.seed + 1,
     )
-
-
-

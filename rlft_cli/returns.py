@@ -71,7 +71,9 @@ def double_backup(online: Tensor, target: Tensor) -> Tensor:
 def dueling(value: Tensor, advantage: Tensor, legal: Tensor) -> Tensor:
     """Q = V + A - mean over legal a' of A(a'): value [..., 1], advantage [..., A], legal [..., A] (Wang et al. 2016, eq. 9)."""
     weight = legal.to(advantage.dtype)
-    mean = (torch.where(legal, advantage, torch.zeros_like(advantage))).sum(-1, keepdim=True) / weight.sum(-1, keepdim=True)
+    mean = (torch.where(legal, advantage, torch.zeros_like(advantage))).sum(-1, keepdim=True) / weight.sum(
+        -1, keepdim=True
+    )
     return value + advantage - mean
 
 

@@ -107,8 +107,10 @@ def run_bare(plan: Plan, laps: int, gate: Gate) -> None:
     policy.train()
     for _ in range(laps):
         batches = [
-            ({name: tensor.to(device) for name, tensor in setup.task.collate(ids).items()},
-             demonstrate(setup.task, {"id": torch.tensor(ids)}).to(device))
+            (
+                {name: tensor.to(device) for name, tensor in setup.task.collate(ids).items()},
+                demonstrate(setup.task, {"id": torch.tensor(ids)}).to(device),
+            )
             for ids in _pass(training.sampler)
         ]
         gate.open()
@@ -162,11 +164,23 @@ def run_trainer(plan: Plan, laps: int, gate: Gate) -> None:
         model = make.from_pretrained(scratch, num_labels=len(labels), dtype=torch.float32)
         features, collator = _features(plan, rows, labels, tokenizer)
         arguments = TrainingArguments(
-            output_dir=scratch, num_train_epochs=laps, per_device_train_batch_size=batch, bf16=plan.precision == "bf16",
-            use_cpu=setup.accelerator.device.type == "cpu", save_strategy="no", report_to="none", disable_tqdm=True,
+            output_dir=scratch,
+            num_train_epochs=laps,
+            per_device_train_batch_size=batch,
+            bf16=plan.precision == "bf16",
+            use_cpu=setup.accelerator.device.type == "cpu",
+            save_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
         )
-        trainer = Trainer(model=model, args=arguments, train_dataset=features, data_collator=collator,
-                          processing_class=tokenizer, callbacks=[_Laps(gate, len(rows))])
+        trainer = Trainer(
+            model=model,
+            args=arguments,
+            train_dataset=features,
+            data_collator=collator,
+            processing_class=tokenizer,
+            callbacks=[_Laps(gate, len(rows))],
+        )
         trainer.remove_callback(PrinterCallback)
         trainer.train()
 
@@ -182,8 +196,12 @@ def _features(
         marks = [_first_pieces(encoded.word_ids(n), row) for n, row in enumerate(tags)]
         return Dataset.from_dict({**encoded, "labels": marks}), DataCollatorForTokenClassification(tokenizer)
     longest = plan.padding == "longest"
-    encoded = tokenizer([row["text"] for row in rows], padding=False if longest else "max_length", truncation=True,
-                        max_length=GLUE_TOKENS)
+    encoded = tokenizer(
+        [row["text"] for row in rows],
+        padding=False if longest else "max_length",
+        truncation=True,
+        max_length=GLUE_TOKENS,
+    )
     features = Dataset.from_dict({**encoded, "label": [number[row["label"]] for row in rows]})
     return features, DataCollatorWithPadding(tokenizer) if longest else default_data_collator
 
@@ -195,5 +213,7 @@ def _first_pieces(words: list[int | None], tags: list[int]) -> list[int]:
 
 
 KINDS: dict[str, Callable[[Plan, int, Gate], None]] = {
-    "learner": run_learner, "trainer": run_trainer, "bare": run_bare,
+    "learner": run_learner,
+    "trainer": run_trainer,
+    "bare": run_bare,
 }

@@ -65,33 +65,64 @@ def trainer_group(task: str, words: tuple[str, ...], native: str) -> Group:
     for precision in dict.fromkeys((native, "fp32")):
         plans += [
             Plan(name=f"rlft_{precision}", kind="learner", task=task, words=words, precision=precision),
-            Plan(name=f"trainer_{precision}", kind="trainer", task=task, words=words, precision=precision,
-                 padding=padding),
+            Plan(
+                name=f"trainer_{precision}",
+                kind="trainer",
+                task=task,
+                words=words,
+                precision=precision,
+                padding=padding,
+            ),
         ]
-        comparisons.append(Comparison(
-            name=f"{task}_trainer_{precision}", one=f"rlft_{precision}", other=f"trainer_{precision}", unit="speed",
-            what=f"{task}: rlft against the Trainer, both {precision}, batches of equal mean size, {how}",
-            least=AGAINST_TRAINER,
-        ))
-    plans.append(Plan(name="trainer_defaults", kind="trainer", task=task, words=words, precision="fp32",
-                      padding=padding, batch=TRAINER_BATCH))
-    comparisons.append(Comparison(
-        name=f"{task}_trainer_defaults", one=f"rlft_{native}", other="trainer_defaults", unit="speed",
-        what=f"{task}: each with its own defaults (rlft: {native}, batches by tokens; Trainer: fp32, batch 8, {how})",
-        least=AGAINST_TRAINER_DEFAULTS,
-    ))
+        comparisons.append(
+            Comparison(
+                name=f"{task}_trainer_{precision}",
+                one=f"rlft_{precision}",
+                other=f"trainer_{precision}",
+                unit="speed",
+                what=f"{task}: rlft against the Trainer, both {precision}, batches of equal mean size, {how}",
+                least=AGAINST_TRAINER,
+            )
+        )
+    plans.append(
+        Plan(
+            name="trainer_defaults",
+            kind="trainer",
+            task=task,
+            words=words,
+            precision="fp32",
+            padding=padding,
+            batch=TRAINER_BATCH,
+        )
+    )
+    comparisons.append(
+        Comparison(
+            name=f"{task}_trainer_defaults",
+            one=f"rlft_{native}",
+            other="trainer_defaults",
+            unit="speed",
+            what=f"{task}: each with its own defaults (rlft: {native}, batches by tokens; Trainer: fp32, batch 8, {how})",
+            least=AGAINST_TRAINER_DEFAULTS,
+        )
+    )
     if padding != "longest":  # kinder to the Trainer than its example is, for orientation
         kind = f"trainer_{native}_longest"
         plans.append(Plan(name=kind, kind="trainer", task=task, words=words, precision=native))
-        comparisons.append(Comparison(
-            name=f"{task}_{kind}", one=f"rlft_{native}", other=kind, unit="speed",
-            what=f"{task}: as the first, but the Trainer pads to the longest of a batch (pad_to_max_length=False)",
-        ))
+        comparisons.append(
+            Comparison(
+                name=f"{task}_{kind}",
+                one=f"rlft_{native}",
+                other=kind,
+                unit="speed",
+                what=f"{task}: as the first, but the Trainer pads to the longest of a batch (pad_to_max_length=False)",
+            )
+        )
     return Group(name=f"{task}_trainer", plans=plans, comparisons=comparisons)
 
 
 def steps_group(task: str, words: tuple[str, ...], native: str) -> Group:
     """The algorithms' steps against the supervised one, and that against a bare loop, on the same batches."""
+
     def plan(name: str, *more: str, kind: str = "learner") -> Plan:
         return Plan(name=name, kind=kind, task=task, words=(f"task={task}", *more, *words), precision=native)
 
@@ -104,13 +135,37 @@ def steps_group(task: str, words: tuple[str, ...], native: str) -> Group:
     ]
     step = f"{task}: step (act, judge, learn) against a supervised step"
     comparisons = [
-        Comparison(name=f"{task}_dqn", one="dqn", other="supervised", unit="cost", most=DQN_STEP,
-                   what=f"{step}: DQN, the same batch (memory=latest)"),
-        Comparison(name=f"{task}_dqn_replay", one="dqn_replay", other="supervised", unit="cost", most=DQN_STEP,
-                   what=f"{step}: DQN, a batch of the memory (memory=replay)"),
-        Comparison(name=f"{task}_reinforce", one="reinforce", other="supervised", unit="cost", most=REINFORCE_STEP,
-                   what=f"{step}: REINFORCE"),
-        Comparison(name=f"{task}_bare", one="supervised", other="bare", unit="speed", least=AGAINST_BARE,
-                   what=f"{task}: rlft's supervised learner against a bare forward-backward-step loop, same batches"),
+        Comparison(
+            name=f"{task}_dqn",
+            one="dqn",
+            other="supervised",
+            unit="cost",
+            most=DQN_STEP,
+            what=f"{step}: DQN, the same batch (memory=latest)",
+        ),
+        Comparison(
+            name=f"{task}_dqn_replay",
+            one="dqn_replay",
+            other="supervised",
+            unit="cost",
+            most=DQN_STEP,
+            what=f"{step}: DQN, a batch of the memory (memory=replay)",
+        ),
+        Comparison(
+            name=f"{task}_reinforce",
+            one="reinforce",
+            other="supervised",
+            unit="cost",
+            most=REINFORCE_STEP,
+            what=f"{step}: REINFORCE",
+        ),
+        Comparison(
+            name=f"{task}_bare",
+            one="supervised",
+            other="bare",
+            unit="speed",
+            least=AGAINST_BARE,
+            what=f"{task}: rlft's supervised learner against a bare forward-backward-step loop, same batches",
+        ),
     ]
     return Group(name=f"{task}_steps", plans=plans, comparisons=comparisons)

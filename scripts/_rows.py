@@ -95,8 +95,14 @@ def done_seeds(spec: Spec, row: Row | None) -> list[dict[str, Any]]:
 
 
 def make(
-    specs: Sequence[Spec], table: Table, *, runs: Path, data: Path | None, again: bool = False,
-    runner: Runner = run_command, say: Callable[[str], object] = print,
+    specs: Sequence[Spec],
+    table: Table,
+    *,
+    runs: Path,
+    data: Path | None,
+    again: bool = False,
+    runner: Runner = run_command,
+    say: Callable[[str], object] = print,
 ) -> list[str]:
     """Make the rows that are not finished; returns the commands that failed.
 
@@ -153,8 +159,10 @@ def read_run(spec: Spec, seed: int, result: Mapping[str, Any], wall_seconds: flo
         if name not in known:
             raise RlftError(f"row {spec.name}: the run has no test metric {name}; it has {', '.join(known)}")
     if result["feedback"] != spec.feedback or result["task"] != spec.task:
-        raise RlftError(f"row {spec.name} says {spec.task}, {spec.feedback}; the run was {result['task']}, "
-                        f"{result['feedback']}: correct the row")
+        raise RlftError(
+            f"row {spec.name} says {spec.task}, {spec.feedback}; the run was {result['task']}, "
+            f"{result['feedback']}: correct the row"
+        )
     used, selection, untrained = result["used"], result["selection"], spec.algorithm == "untrained"
     return {
         "seed": seed,
@@ -181,14 +189,28 @@ def combine(spec: Spec, runs: Sequence[Mapping[str, Any]]) -> Row:
     first = runs[0]
     also = {name: mean_of([run["also"][name] for run in runs]) for name in spec.metrics[1:]}
     return {
-        "name": spec.name, "data_set": spec.data_set, "task": spec.task, "algorithm": spec.algorithm,
-        "feedback": spec.feedback, "model": spec.model, "seeds": [run["seed"] for run in runs],
+        "name": spec.name,
+        "data_set": spec.data_set,
+        "task": spec.task,
+        "algorithm": spec.algorithm,
+        "feedback": spec.feedback,
+        "model": spec.model,
+        "seeds": [run["seed"] for run in runs],
         "complete": len(runs) == len(spec.seeds),
-        "metric": spec.metrics[0], **mean_of(runs), "interval": interval_kind(runs), "also": also,
-        "seconds": _mean(runs, "seconds"), "wall_seconds": round(sum(run["wall_seconds"] for run in runs), 1),
-        "labels": _mean(runs, "labels"), "dev_labels": first["dev_labels"], "reactions": _mean(runs, "reactions"),
-        "reaction_decisions": _mean(runs, "reaction_decisions"), "examples": first["examples"], "note": spec.note,
-        "command": first["command"], "runs": list(runs),
+        "metric": spec.metrics[0],
+        **mean_of(runs),
+        "interval": interval_kind(runs),
+        "also": also,
+        "seconds": _mean(runs, "seconds"),
+        "wall_seconds": round(sum(run["wall_seconds"] for run in runs), 1),
+        "labels": _mean(runs, "labels"),
+        "dev_labels": first["dev_labels"],
+        "reactions": _mean(runs, "reactions"),
+        "reaction_decisions": _mean(runs, "reaction_decisions"),
+        "examples": first["examples"],
+        "note": spec.note,
+        "command": first["command"],
+        "runs": list(runs),
     }
 
 
@@ -219,8 +241,10 @@ def data_folder(given: str | None, needed: Sequence[Spec]) -> Path | None:
         return None
     text = given or os.environ.get(DATA_VARIABLE)
     if not text:
-        raise UsageError(f"the rows need data sets: give their folder with --data DIR, or set {DATA_VARIABLE}; --quick "
-                         "runs on the packaged samples and needs none")
+        raise UsageError(
+            f"the rows need data sets: give their folder with --data DIR, or set {DATA_VARIABLE}; --quick "
+            "runs on the packaged samples and needs none"
+        )
     folder = Path(text).expanduser().resolve()
     marker = f"data.dir=${DATA_VARIABLE}/"
     names = dict.fromkeys(w.removeprefix(marker) for spec in needed for w in spec.overrides if w.startswith(marker))
@@ -252,8 +276,13 @@ def machine() -> dict[str, Any]:
         named = [line for line in info.read_text().splitlines() if line.startswith("model name")]
         cpu = named[0].partition(":")[2].strip() if named else cpu
     versions = {name: metadata.version(name) for name in PACKAGES}
-    return {"cpu": cpu, "cores": os.cpu_count(), "system": platform.platform(), "python": platform.python_version(),
-            **versions}
+    return {
+        "cpu": cpu,
+        "cores": os.cpu_count(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        **versions,
+    }
 
 
 def read_json(path: Path) -> dict[str, Any]:

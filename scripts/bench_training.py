@@ -89,11 +89,18 @@ def compared(comparison: Comparison, found: Sequence[Mapping[str, Lap]]) -> dict
     cpu_ratios = [comparison.ratio(laps[one]["cpu_seconds"], laps[other]["cpu_seconds"]) for laps in found]
     ratio = statistics.median(ratios)
     return {
-        "name": comparison.name, "what": comparison.what, "unit": comparison.unit,
-        "ratio": round(ratio, 3), "low": round(min(ratios), 3), "high": round(max(ratios), 3),
+        "name": comparison.name,
+        "what": comparison.what,
+        "unit": comparison.unit,
+        "ratio": round(ratio, 3),
+        "low": round(min(ratios), 3),
+        "high": round(max(ratios), 3),
         "cpu_ratio": round(statistics.median(cpu_ratios), 3),  # of processor time: shows what a busy machine did
-        "at_least": comparison.least, "at_most": comparison.most, "met": comparison.met(ratio),
-        "one": {"name": one, **_side(found, one)}, "other": {"name": other, **_side(found, other)},
+        "at_least": comparison.least,
+        "at_most": comparison.most,
+        "met": comparison.met(ratio),
+        "one": {"name": one, **_side(found, one)},
+        "other": {"name": other, **_side(found, other)},
     }
 
 
@@ -116,8 +123,10 @@ def measure(group: Group, repetitions: int) -> list[dict[str, Any]]:
 
 def command_line(repetitions: int) -> list[dict[str, Any]]:
     """Seconds of ``rlft --help`` and of a refused typo, alternating."""
-    tried = {"help": (["--help"], 0, "rlft --help"),
-             "typo": (["train", "algo=dqnn"], 2, "rlft train algo=dqnn, refused")}
+    tried = {
+        "help": (["--help"], 0, "rlft --help"),
+        "typo": (["train", "algo=dqnn"], 2, "rlft train algo=dqnn, refused"),
+    }
     seconds: dict[str, list[float]] = {name: [] for name in tried}
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     for number in range(repetitions + 1):
@@ -130,9 +139,17 @@ def command_line(repetitions: int) -> list[dict[str, Any]]:
             if ran.returncode != status:
                 raise RlftError(f"rlft {' '.join(words)} ended with {ran.returncode}, expected {status}")
     return [
-        {"name": f"command_line_{name}", "what": f"seconds of {tried[name][2]}", "unit": "seconds",
-         "ratio": round(statistics.median(values), 3), "low": round(min(values), 3), "high": round(max(values), 3),
-         "at_least": None, "at_most": COMMAND_LINE_SECONDS, "met": statistics.median(values) <= COMMAND_LINE_SECONDS}
+        {
+            "name": f"command_line_{name}",
+            "what": f"seconds of {tried[name][2]}",
+            "unit": "seconds",
+            "ratio": round(statistics.median(values), 3),
+            "low": round(min(values), 3),
+            "high": round(max(values), 3),
+            "at_least": None,
+            "at_most": COMMAND_LINE_SECONDS,
+            "met": statistics.median(values) <= COMMAND_LINE_SECONDS,
+        }
         for name, values in seconds.items()
     ]
 
@@ -194,13 +211,20 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--data", metavar="DIR", help="folder with wnut17 and trec6 (default: RLFT_DATA)")
     parser.add_argument("--sample", action="store_true", help="the packaged samples instead")
     parser.add_argument("--quick", action="store_true", help="packaged samples, few examples, rounds and groups")
-    parser.add_argument("--only", metavar="GROUP[,GROUP]",
-                        help="command_line, ner_trainer, ner_steps, classification_trainer, classification_steps")
+    parser.add_argument(
+        "--only",
+        metavar="GROUP[,GROUP]",
+        help="command_line, ner_trainer, ner_steps, classification_trainer, classification_steps",
+    )
     parser.add_argument("--model", default="minilm", help="an encoder of configs/model (default: %(default)s)")
     parser.add_argument("--examples", type=int, help="examples of a lap, for every task")
     parser.add_argument("--repetitions", type=int, help=f"rounds that are kept (default: {REPETITIONS})")
-    parser.add_argument("--results", metavar="FILE", type=Path,
-                        help="default: docs/results/speed.json; with --quick: runs/speed_quick.json")
+    parser.add_argument(
+        "--results",
+        metavar="FILE",
+        type=Path,
+        help="default: docs/results/speed.json; with --quick: runs/speed_quick.json",
+    )
     parser.add_argument("--console", choices=("auto", "rich", "plain", "json"), default="auto", help="how to print")
     return parser.parse_args(arguments)
 
@@ -213,8 +237,10 @@ def _data(options: argparse.Namespace, task: str) -> tuple[str, tuple[str, ...]]
         return "packaged sample", ("data=sample",)
     given = options.data or os.environ.get(DATA_VARIABLE)
     if not given:
-        raise UsageError(f"give the folder with {' and '.join(DATA_SETS.values())} with --data DIR or {DATA_VARIABLE}; "
-                         "or --sample for the packaged samples")
+        raise UsageError(
+            f"give the folder with {' and '.join(DATA_SETS.values())} with --data DIR or {DATA_VARIABLE}; "
+            "or --sample for the packaged samples"
+        )
     folder = Path(given).expanduser().resolve() / DATA_SETS[task]
     if not folder.is_dir():
         raise UsageError(f"{folder} does not exist; expected --data or {DATA_VARIABLE} to be the folder that holds it")
@@ -224,8 +250,15 @@ def _data(options: argparse.Namespace, task: str) -> tuple[str, tuple[str, ...]]
 def _groups(options: argparse.Namespace, native: str) -> list[Group]:
     groups = []
     for task in DATA_SETS:
-        words = (f"model={options.model}", *_data(options, task)[1], f"data.max_train={_examples(options, task)}",
-                 "data.unseen_labels=drop", "data.max_dev=20", "data.max_test=20", "warm_start.fraction=0")
+        words = (
+            f"model={options.model}",
+            *_data(options, task)[1],
+            f"data.max_train={_examples(options, task)}",
+            "data.unseen_labels=drop",
+            "data.max_dev=20",
+            "data.max_test=20",
+            "warm_start.fraction=0",
+        )
         groups += [trainer_group(task, words, native), steps_group(task, words, native)]
     return groups
 
@@ -242,8 +275,14 @@ def _facts() -> tuple[dict[str, Any], str]:
 
     accelerator = Hardware(device="auto", precision="auto", threads=None).accelerator()
     native = "bf16" if accelerator.mixed_precision == "bf16" else "fp32"
-    facts = {**machine(), "threads": torch.get_num_threads(), "capability": torch.backends.cpu.get_cpu_capability(),
-             "device": str(accelerator.device), "precision": native, "load": round(os.getloadavg()[0], 2)}
+    facts = {
+        **machine(),
+        "threads": torch.get_num_threads(),
+        "capability": torch.backends.cpu.get_cpu_capability(),
+        "device": str(accelerator.device),
+        "precision": native,
+        "load": round(os.getloadavg()[0], 2),
+    }
     return facts, native
 
 
@@ -266,9 +305,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     content: dict[str, Any] = {
         "about": "Speed, measured side by side; see scripts/bench_training.py.",
-        "command": " ".join(["python scripts/bench_training.py", *without_folder(words)]), "machine": facts,
-        "settings": {"model": options.model, "repetitions": repetitions, "data": data,
-                     "examples": {task: _examples(options, task) for task in DATA_SETS}},
+        "command": " ".join(["python scripts/bench_training.py", *without_folder(words)]),
+        "machine": facts,
+        "settings": {
+            "model": options.model,
+            "repetitions": repetitions,
+            "data": data,
+            "examples": {task: _examples(options, task) for task in DATA_SETS},
+        },
         "rows": [],
     }
     for name in names:

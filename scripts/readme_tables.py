@@ -1,7 +1,7 @@
 """Writes the tables of docs/results/*.json into README.md, between their markers, so that they cannot drift.
 
-    python scripts/readme_tables.py            # write
-    python scripts/readme_tables.py --check    # exit with 1 where README.md differs from what would be written
+python scripts/readme_tables.py            # write
+python scripts/readme_tables.py --check    # exit with 1 where README.md differs from what would be written
 """
 
 from __future__ import annotations
@@ -29,8 +29,10 @@ def filled(text: str, name: str, table: str) -> str:
     """The text with a table between ``<!-- table:NAME -->`` and ``<!-- /table:NAME -->``; RlftError without markers."""
     begin, end = f"<!-- table:{name} -->", f"<!-- /table:{name} -->"
     if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
-        raise RlftError(f"expected the markers {begin} and {end} once each, in this order; "
-                        f"found {text.count(begin)} and {text.count(end)}")
+        raise RlftError(
+            f"expected the markers {begin} and {end} once each, in this order; "
+            f"found {text.count(begin)} and {text.count(end)}"
+        )
     before, _, rest = text.partition(begin)
     return f"{before}{begin}\n{table.strip()}\n{end}{rest.partition(end)[2]}"
 
@@ -39,8 +41,10 @@ def rendered(text: str, results: Path) -> str:
     """The README with every table as its results file has it; RlftError where a marker or a file is missing."""
     for name, (file, markdown) in TABLES.items():
         if not (results / file).exists():
-            raise RlftError(f"{results / file} is missing; make it with scripts/"
-                            f"{'reproduce_main_table' if name == 'main' else 'bench_training'}.py")
+            raise RlftError(
+                f"{results / file} is missing; make it with scripts/"
+                f"{'reproduce_main_table' if name == 'main' else 'bench_training'}.py"
+            )
         text = filled(text, name, markdown(read_json(results / file)))
     return text
 

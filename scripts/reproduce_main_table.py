@@ -37,6 +37,7 @@ from rlft_cli.console import Console
 ABOUT = "The main table: each row is what its command gave on the test split; see scripts/reproduce_main_table.py."
 
 
+# fmt: off
 # ======== the sizes: change them here, and nowhere else ===========================================================
 #  data set               task              words that fit the budget           what a reader must know
 SIZES: dict[str, tuple[str, tuple[str, ...], str]] = {
@@ -77,13 +78,25 @@ QUICK = {
 }
 # ==================================================================================================================
 
+# fmt: on
 FEEDBACK = {"untrained": "full", "supervised": "full", "dqn": "bandit", "reinforce": "bandit"}
 UNTRAINED = ("optim.lr=0", "optim.head_lr=0", "passes=0.01", "selection.by=last")  # the weights stay as they are
 UNTRAINED_NOTE = "pretrained weights as they are: a supervised run whose learning rates are 0"
-NAMES = {"wnut17": "WNUT-17", "btc_twitter": "Broad Twitter Corpus", "trec6": "TREC-6", "clinc150": "CLINC150",
-         "taskmaster4_coffee": "Taskmaster-4 coffee", "sample": "packaged sample"}
-METRIC_NAMES = {"f1": "strict span F1", "f1_conlleval": "conlleval F1", "accuracy": "accuracy", "rouge_l": "ROUGE-L",
-                "bleu": "BLEU"}
+NAMES = {
+    "wnut17": "WNUT-17",
+    "btc_twitter": "Broad Twitter Corpus",
+    "trec6": "TREC-6",
+    "clinc150": "CLINC150",
+    "taskmaster4_coffee": "Taskmaster-4 coffee",
+    "sample": "packaged sample",
+}
+METRIC_NAMES = {
+    "f1": "strict span F1",
+    "f1_conlleval": "conlleval F1",
+    "accuracy": "accuracy",
+    "rouge_l": "ROUGE-L",
+    "bleu": "BLEU",
+}
 
 
 def specs() -> list[Spec]:
@@ -97,10 +110,22 @@ def _spec(name: str, further: Sequence[str]) -> Spec:
     model, tuning = MODELS[task]
     untrained = algorithm == "untrained"
     return Spec(
-        name=name, data_set=data_set, task=task, algorithm=algorithm, feedback=FEEDBACK[algorithm], model=model,
-        seeds=SEEDS.get(name, (1,)), metrics=METRICS[task],
-        overrides=("data=files", f"data.dir=$RLFT_DATA/{data_set}", *tuning, *sizes, *(UNTRAINED if untrained else ()),
-                   *further),
+        name=name,
+        data_set=data_set,
+        task=task,
+        algorithm=algorithm,
+        feedback=FEEDBACK[algorithm],
+        model=model,
+        seeds=SEEDS.get(name, (1,)),
+        metrics=METRICS[task],
+        overrides=(
+            "data=files",
+            f"data.dir=$RLFT_DATA/{data_set}",
+            *tuning,
+            *sizes,
+            *(UNTRAINED if untrained else ()),
+            *further,
+        ),
         note=f"{note}; {UNTRAINED_NOTE}" if untrained else note,
     )
 
@@ -114,8 +139,14 @@ def quick_specs() -> list[Spec]:
         left = ("warm_start.", *(("passes=",) if untrained else ())) if spec.feedback == "full" else ()
         sizes = [word for word in QUICK[spec.task] if not word.startswith(left)]
         words = (*MODELS[spec.task][1], *sizes, *(UNTRAINED if untrained else ()))
-        found[name] = replace(spec, name=name, data_set="sample", overrides=("data=sample", *words), seeds=(1,),
-                              note="a few packaged examples")
+        found[name] = replace(
+            spec,
+            name=name,
+            data_set="sample",
+            overrides=("data=sample", *words),
+            seeds=(1,),
+            note="a few packaged examples",
+        )
     return list(found.values())
 
 
@@ -147,8 +178,19 @@ def show(console: Console, rows: Sequence[Row]) -> None:
     for row in rows:
         share = share_of(row, rows)
         also = ", ".join(f"{name} {number(found['value'])}" for name, found in row["also"].items())
-        cells.append((row["name"], row["metric"], interval(row), None if share is None else f"{share:.0%}",
-                      also or None, duration(row["seconds"]), used(row), len(row["seeds"]), row["note"]))
+        cells.append(
+            (
+                row["name"],
+                row["metric"],
+                interval(row),
+                None if share is None else f"{share:.0%}",
+                also or None,
+                duration(row["seconds"]),
+                used(row),
+                len(row["seeds"]),
+                row["note"],
+            )
+        )
     console.table("main table (test split)", columns, cells)
     wall = sum(row["wall_seconds"] for row in rows)
     text = f"{len(rows)} rows, {wall:.0f} seconds altogether ({wall / 60:.0f} minutes)"
@@ -201,10 +243,15 @@ def _legend(content: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
         "Sizes: " + "; ".join(f"{name}: {note}" for name, note in notes) + ".",
     ]
     if dev:
-        lines.append("To choose the best checkpoint, every run of these also read the labels of the dev split: "
-                     + ", ".join(f"{name} {count:,}" for name, count in dev) + ".")
-    lines.append(f"Measured on {facts['cpu']}, {facts['cores']} cores, torch {facts['torch']}, transformers "
-                 f"{facts['transformers']}; {content['wall_seconds'] / 60:.0f} minutes for the whole table.")
+        lines.append(
+            "To choose the best checkpoint, every run of these also read the labels of the dev split: "
+            + ", ".join(f"{name} {count:,}" for name, count in dev)
+            + "."
+        )
+    lines.append(
+        f"Measured on {facts['cpu']}, {facts['cores']} cores, torch {facts['torch']}, transformers "
+        f"{facts['transformers']}; {content['wall_seconds'] / 60:.0f} minutes for the whole table."
+    )
     return [line for text in lines for line in (text, "")][:-1]
 
 
@@ -224,10 +271,19 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="the packaged samples at small size; minutes")
     parser.add_argument("--only", metavar="NAME[,NAME]", help="rows to make: wnut17 (all of it) or wnut17/dqn")
     parser.add_argument("--data", metavar="DIR", help="folder of the data sets (default: the environment's RLFT_DATA)")
-    parser.add_argument("--results", metavar="FILE", type=Path,
-                        help="default: docs/results/main.json; with --quick: quick.json in the folder of the runs")
-    parser.add_argument("--runs", metavar="DIR", type=Path, default=Path("runs/main_table"),
-                        help="folder of the runs and their logs (default: %(default)s)")
+    parser.add_argument(
+        "--results",
+        metavar="FILE",
+        type=Path,
+        help="default: docs/results/main.json; with --quick: quick.json in the folder of the runs",
+    )
+    parser.add_argument(
+        "--runs",
+        metavar="DIR",
+        type=Path,
+        default=Path("runs/main_table"),
+        help="folder of the runs and their logs (default: %(default)s)",
+    )
     parser.add_argument("--again", action="store_true", help="make the rows again even where they are finished")
     parser.add_argument("--list", action="store_true", help="show the rows and their commands, and run nothing")
     parser.add_argument("--console", choices=("auto", "rich", "plain", "json"), default="auto", help="how to print")

@@ -37,9 +37,15 @@ rows, main_table, bench, matches, readme = map(
 
 def spec(algorithm: str = "dqn", **changes: Any) -> Any:
     base = rows.Spec(
-        name=f"wnut17/{algorithm}", data_set="wnut17", task="ner", algorithm=algorithm,
-        feedback="bandit" if algorithm in ("dqn", "reinforce") else "full", model="tiny", seeds=(1,),
-        metrics=("f1", "f1_conlleval"), overrides=("data=files", "data.dir=$RLFT_DATA/wnut17"),
+        name=f"wnut17/{algorithm}",
+        data_set="wnut17",
+        task="ner",
+        algorithm=algorithm,
+        feedback="bandit" if algorithm in ("dqn", "reinforce") else "full",
+        model="tiny",
+        seeds=(1,),
+        metrics=("f1", "f1_conlleval"),
+        overrides=("data=files", "data.dir=$RLFT_DATA/wnut17"),
         note="whole training set",
     )
     return replace(base, **changes)
@@ -50,13 +56,23 @@ def result(words: Sequence[str], value: float = 0.4) -> dict[str, Any]:
     chosen = dict(word.split("=", 1) for word in words if "=" in word)
     metric = {"value": value, "low": value - 0.1, "high": value + 0.1}
     bandit = chosen["feedback"] == "bandit"
-    used = {"label_examples": 5 if bandit else 100, "label_decisions": 50, "reaction_episodes": 600 if bandit else 0,
-            "reaction_decisions": 9000 if bandit else 0}
+    used = {
+        "label_examples": 5 if bandit else 100,
+        "label_decisions": 50,
+        "reaction_episodes": 600 if bandit else 0,
+        "reaction_decisions": 9000 if bandit else 0,
+    }
     return {
-        "task": chosen["task"], "algorithm": chosen["algo"], "feedback": chosen["feedback"],
+        "task": chosen["task"],
+        "algorithm": chosen["algo"],
+        "feedback": chosen["feedback"],
         "selection": {"rule": "dev_metric", "metric": "f1", "passes": 2.0, "labels_of_dev_used": True},
-        "examples": {"train": 100, "dev": 20, "test": 30}, "test": {"f1": metric, "f1_conlleval": metric},
-        "seconds": {"train": 12.5}, "used": used, "versions": {"torch": "2"}, "git_commit": None,
+        "examples": {"train": 100, "dev": 20, "test": 30},
+        "test": {"f1": metric, "f1_conlleval": metric},
+        "seconds": {"train": 12.5},
+        "used": used,
+        "versions": {"torch": "2"},
+        "git_commit": None,
     }
 
 
@@ -98,8 +114,9 @@ def test_a_row_holds_what_a_reader_needs_and_no_folder_of_this_machine(tmp_path:
     assert "data.dir=/data/wnut17" in runner.calls[0]
     assert runner.calls[0][-1] == "console=json"
     row = table.rows()["wnut17/dqn"]
-    assert row["command"] == ("rlft train task=ner algo=dqn model=tiny feedback=bandit data=files "
-                              "data.dir=$RLFT_DATA/wnut17 seed=1")
+    assert row["command"] == (
+        "rlft train task=ner algo=dqn model=tiny feedback=bandit data=files data.dir=$RLFT_DATA/wnut17 seed=1"
+    )
     assert (row["value"], row["low"], row["high"]) == (0.4, pytest.approx(0.3), 0.5)
     assert row["also"]["f1_conlleval"]["value"] == 0.4
     assert (row["labels"], row["reactions"], row["reaction_decisions"], row["dev_labels"]) == (5, 600, 9000, 20)
@@ -205,7 +222,10 @@ def test_the_data_folder_is_asked_for_only_where_it_is_needed(tmp_path: Path, mo
 def test_rows_are_chosen_by_name() -> None:
     every = main_table.specs()
     assert [one.name for one in rows.chosen(every, "trec6/dqn,wnut17")] == [
-        "wnut17/supervised", "wnut17/dqn", "wnut17/reinforce", "trec6/dqn"
+        "wnut17/supervised",
+        "wnut17/dqn",
+        "wnut17/reinforce",
+        "trec6/dqn",
     ]
     with pytest.raises(UsageError, match="--only trec: no such row"):
         rows.chosen(every, "trec")
@@ -246,13 +266,18 @@ def test_contenders_take_turns_and_the_first_round_is_for_warming_up() -> None:
         return lap
 
     found = bench.rounds({"a": runner("a"), "b": runner("b")}, 2)
-    assert "".join(order) == "ba" "ab" "ba"
+    assert "".join(order) == "baabba"
     assert [(laps["a"]["seconds"], laps["b"]["seconds"]) for laps in found] == [(3.0, 4.0), (6.0, 5.0)]
 
 
 def laps(*seconds: tuple[float, float]) -> list[dict[str, Any]]:
-    return [{"a": {"seconds": a, "cpu_seconds": a, "examples": 10, "steps": 2},
-             "b": {"seconds": b, "cpu_seconds": b, "examples": 10, "steps": 5}} for a, b in seconds]
+    return [
+        {
+            "a": {"seconds": a, "cpu_seconds": a, "examples": 10, "steps": 2},
+            "b": {"seconds": b, "cpu_seconds": b, "examples": 10, "steps": 5},
+        }
+        for a, b in seconds
+    ]
 
 
 @pytest.mark.parametrize(
@@ -272,7 +297,10 @@ def test_ratios_are_medians_within_rounds(
     assert (row["ratio"], row["met"]) == (ratio, met)
     assert (row["low"], row["high"]) == ((1.0, 3.0) if unit == "speed" else (0.333, 1.0))
     assert row["one"] == {
-        "name": "a", "examples_per_second": 5.0, "milliseconds_per_step": 1000.0, "examples_per_step": 5.0
+        "name": "a",
+        "examples_per_second": 5.0,
+        "milliseconds_per_step": 1000.0,
+        "examples_per_step": 5.0,
     }
 
 
@@ -280,8 +308,15 @@ def test_the_targets_are_those_of_the_issue() -> None:
     words = ("data=sample",)
     groups = [matches.trainer_group("ner", words, "bf16"), matches.steps_group("ner", words, "bf16")]
     found = {one.name: one.least or one.most for group in groups for one in group.comparisons}
-    assert found == {"ner_trainer_bf16": 1.5, "ner_trainer_fp32": 1.5, "ner_trainer_defaults": 2.5, "ner_dqn": 1.9,
-                     "ner_dqn_replay": 1.9, "ner_reinforce": 1.4, "ner_bare": 0.9}
+    assert found == {
+        "ner_trainer_bf16": 1.5,
+        "ner_trainer_fp32": 1.5,
+        "ner_trainer_defaults": 2.5,
+        "ner_dqn": 1.9,
+        "ner_dqn_replay": 1.9,
+        "ner_reinforce": 1.4,
+        "ner_bare": 0.9,
+    }
     for group in groups:
         names = {plan.name for plan in group.plans}
         assert all({one.one, one.other} <= names for one in group.comparisons)
@@ -292,10 +327,28 @@ SPEED = {
     "settings": {"repetitions": 5, "model": "minilm", "data": {"ner": "wnut17"}, "examples": {"ner": 256}},
     "command": "python scripts/bench_training.py --data $RLFT_DATA",
     "rows": [
-        {"what": "a", "unit": "speed", "ratio": 1.61, "low": 1.5, "high": 1.7, "at_least": 1.5, "at_most": None,
-         "met": True, "one": {"examples_per_second": 90.4}, "other": {"examples_per_second": 56.2}},
-        {"what": "b", "unit": "seconds", "ratio": 0.52, "low": 0.5, "high": 0.6, "at_least": None, "at_most": 0.5,
-         "met": False},
+        {
+            "what": "a",
+            "unit": "speed",
+            "ratio": 1.61,
+            "low": 1.5,
+            "high": 1.7,
+            "at_least": 1.5,
+            "at_most": None,
+            "met": True,
+            "one": {"examples_per_second": 90.4},
+            "other": {"examples_per_second": 56.2},
+        },
+        {
+            "what": "b",
+            "unit": "seconds",
+            "ratio": 0.52,
+            "low": 0.5,
+            "high": 0.6,
+            "at_least": None,
+            "at_most": 0.5,
+            "met": False,
+        },
     ],
 }
 
@@ -315,8 +368,7 @@ def test_the_data_folder_of_this_machine_stays_out_of_the_results() -> None:
 # -- the README ----------------------------------------------------------------------------------------------------
 
 TEXT = (
-    "# rlft\n<!-- table:main -->\nold\n<!-- /table:main -->\ntext\n"
-    "<!-- table:speed -->\n<!-- /table:speed -->\nend\n"
+    "# rlft\n<!-- table:main -->\nold\n<!-- /table:main -->\ntext\n<!-- table:speed -->\n<!-- /table:speed -->\nend\n"
 )
 
 
@@ -357,12 +409,19 @@ def test_a_readme_without_markers_or_results_is_refused(results: Path) -> None:
 
 @pytest.mark.slow
 def test_a_real_row_of_the_tiny_model(tmp_path: Path) -> None:
-    small = ("data=sample", "data.max_train=30", "data.max_dev=10", "data.max_test=10", "passes=1",
-             "warm_start.passes=1")
+    small = (
+        "data=sample",
+        "data.max_train=30",
+        "data.max_dev=10",
+        "data.max_test=10",
+        "passes=1",
+        "warm_start.passes=1",
+    )
     table = rows.Table(path=tmp_path / "main.json", about="a test", order=("sample_ner/dqn",))
     said: list[str] = []
-    failed = rows.make([spec(name="sample_ner/dqn", overrides=small)], table, runs=tmp_path / "runs", data=None,
-                       say=said.append)
+    failed = rows.make(
+        [spec(name="sample_ner/dqn", overrides=small)], table, runs=tmp_path / "runs", data=None, say=said.append
+    )
     assert failed == [], said
     row = table.rows()["sample_ner/dqn"]
     assert row["examples"] == {"train": 30, "dev": 10, "test": 10}
@@ -373,11 +432,28 @@ def test_a_real_row_of_the_tiny_model(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("task", ["ner", "classification"])
 def test_the_contenders_run_side_by_side(tmp_path: Path, task: str) -> None:
-    words = ["--quick", "--model", "tiny", "--examples", "16", "--repetitions", "1", "--only",
-             f"{task}_trainer,{task}_steps", "--results", str(tmp_path / "speed.json")]
+    words = [
+        "--quick",
+        "--model",
+        "tiny",
+        "--examples",
+        "16",
+        "--repetitions",
+        "1",
+        "--only",
+        f"{task}_trainer,{task}_steps",
+        "--results",
+        str(tmp_path / "speed.json"),
+    ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    ran = subprocess.run([sys.executable, str(SCRIPTS / "bench_training.py"), *words], capture_output=True, text=True,
-                         env=environment, cwd=tmp_path, check=False)
+    ran = subprocess.run(
+        [sys.executable, str(SCRIPTS / "bench_training.py"), *words],
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd=tmp_path,
+        check=False,
+    )
     assert ran.returncode in (0, 1), ran.stderr
     found = json.loads((tmp_path / "speed.json").read_text())["rows"]
     assert all(row["ratio"] > 0 for row in found)

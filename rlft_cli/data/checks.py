@@ -152,7 +152,9 @@ def labelled_text(table: Table, names: ColumnNames, repair: bool) -> tuple[list[
     if numbers:
         messages.append(f"{table.name}: {numbers} labels are numbers and are used as names")
     messages += invisible_message(
-        table.name, "texts", (row["text"] for row in found),
+        table.name,
+        "texts",
+        (row["text"] for row in found),
         lambda text: next(line_of(row) for row in found if row["text"] == text),
     )
     return found, messages

@@ -48,7 +48,10 @@ def _table(path: Path, text: str, token_column: int | None, tag_column: int | No
     if skipped:
         messages.append(f"{path.name}: {skipped} comment lines (# ...) skipped")
     return Table(
-        where=str(path), name=path.name, per_word=True, messages=messages,
+        where=str(path),
+        name=path.name,
+        per_word=True,
+        messages=messages,
         rows=[(first, {"words": words, "tags": tags}) for first, words, tags in sentences],
     )
 
@@ -74,9 +77,7 @@ def _choose(
         )
     for key, given in (("token_column", token), ("tag_column", tag)):
         if given is not None and given >= width:
-            raise RlftError(
-                f"{path}: data.{key}={given}, but the lines have {width} columns, counted from 0: {first}"
-            )
+            raise RlftError(f"{path}: data.{key}={given}, but the lines have {width} columns, counted from 0: {first}")
     likeness = [sum(map(is_tag, set(column))) / len(set(column)) for column in columns]
     sure = [n for n in range(width) if likeness[n] == 1.0 and n != token]
     found_tag = tag if tag is not None else _tag_column(likeness, sure, token)

@@ -24,12 +24,17 @@ def dialogue(table: Table, names: ColumnNames, repair: bool) -> tuple[list[Row],
         if not turns:
             left.settle(line, "the dialogue has no turns", "dialogues without turns are left out")
         elif all(turn["role"] != "assistant" for turn in turns):
-            left.settle(line, "no turn is the assistant's, so there is no reply to learn",
-                        "dialogues without a reply are left out")
+            left.settle(
+                line,
+                "no turn is the assistant's, so there is no reply to learn",
+                "dialogues without a reply are left out",
+            )
         else:
             found.append({"turns": turns, "origin": f"{table.name}:{line}"})
     hidden = invisible_message(
-        table.name, "turns", (turn["content"] for row in found for turn in row["turns"]),
+        table.name,
+        "turns",
+        (turn["content"] for row in found for turn in row["turns"]),
         lambda text: next(line_of(row) for row in found for turn in row["turns"] if turn["content"] == text),
     )
     return found, left.messages() + hidden
@@ -45,7 +50,7 @@ def _turns(table: Table, line: int, name: str, value: Any) -> list[Turn]:
         with suppress(json.JSONDecodeError):  # what is no list is refused below
             value = json.loads(value)
     if not isinstance(value, list):
-        raise fault(table.where, line, f"{name} is {shown(value)}, expected a list of {{\"role\", \"content\"}}")
+        raise fault(table.where, line, f'{name} is {shown(value)}, expected a list of {{"role", "content"}}')
     return [_turn(table, line, n, turn) for n, turn in enumerate(value, start=1)]
 
 
@@ -58,7 +63,8 @@ def _turn(table: Table, line: int, n: int, turn: Any) -> Turn:
         near = get_close_matches(str(role), _ROLES, n=1)
         hint = f"; did you mean {near[0]}?" if near and near[0] != role else ""
         raise fault(
-            table.where, line,
+            table.where,
+            line,
             f"turn {n} has the role {shown(role)}; expected user or assistant (system only in turn 1){hint}",
         )
     if not isinstance(content, str):
@@ -81,8 +87,11 @@ def _alternating(line: int, turns: list[Turn], left: Leftovers) -> list[Turn]:
     kept: list[Turn] = []
     for n, turn in enumerate(turns, start=1):
         if kept and kept[-1]["role"] == turn["role"]:
-            left.settle(line, f"turns {n - 1} and {n} are both of the {turn['role']}; roles must alternate",
-                        "neighbouring turns of one role are joined")
+            left.settle(
+                line,
+                f"turns {n - 1} and {n} are both of the {turn['role']}; roles must alternate",
+                "neighbouring turns of one role are joined",
+            )
             kept[-1] = {**turn, "content": kept[-1]["content"] + " " + turn["content"]}
         else:
             kept.append(turn)

@@ -51,12 +51,20 @@ class Hub:
             raise UsageError("data=hub needs the name of a data set, e.g. data.name=OWNER/NAME")
         found = fetch(self.name, self.config, self.revision)
         names = ColumnNames(
-            text=self.text_column, label=self.label_column, turns=self.turns_column,
-            words=self.words_column, tags=self.tags_column,
+            text=self.text_column,
+            label=self.label_column,
+            turns=self.turns_column,
+            words=self.words_column,
+            tags=self.tags_column,
         )
         choice = Choice(
-            dev_fraction=self.dev_fraction, max_train=self.max_train, max_dev=self.max_dev, max_test=self.max_test,
-            subsample_seed=self.subsample_seed, unseen_labels=self.unseen_labels, repair=self.repair,
+            dev_fraction=self.dev_fraction,
+            max_train=self.max_train,
+            max_dev=self.max_dev,
+            max_test=self.max_test,
+            subsample_seed=self.subsample_seed,
+            unseen_labels=self.unseen_labels,
+            repair=self.repair,
         )
         dev = self.dev or next((name for name in _DEV if name in found), None)
         tables = (

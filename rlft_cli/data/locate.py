@@ -60,7 +60,8 @@ def find_split(folder: Path, split: str, form: Format) -> Path | None:
         raise missing(folder)
     suffixes = {s for name, found in _SUFFIXES.items() if form in ("auto", name) for s in found}
     fits = [
-        path for path in _listing(folder)
+        path
+        for path in _listing(folder)
         if path.stem.lower() in STEMS[split] and path.suffix.lower() in suffixes and path.is_file()
     ]
     if len(fits) > 1:

@@ -31,11 +31,17 @@ class Sample:
         folder = Path(__file__).parent / "samples" / _FOLDERS[rows]
         names = ColumnNames(text="text", label="label", turns="turns", words=None, tags=None)
         choice = Choice(
-            dev_fraction=0.1, max_train=self.max_train, max_dev=self.max_dev, max_test=self.max_test,
-            subsample_seed=self.subsample_seed, unseen_labels=self.unseen_labels, repair=False,
+            dev_fraction=0.1,
+            max_train=self.max_train,
+            max_dev=self.max_dev,
+            max_test=self.max_test,
+            subsample_seed=self.subsample_seed,
+            unseen_labels=self.unseen_labels,
+            repair=False,
         )
-        return assemble(rows, (_read(folder, "train", rows), _read(folder, "dev", rows), _read(folder, "test", rows)),
-                        names, choice)
+        return assemble(
+            rows, (_read(folder, "train", rows), _read(folder, "dev", rows), _read(folder, "test", rows)), names, choice
+        )
 
 
 def _read(folder: Path, split: str, rows: str) -> Table:

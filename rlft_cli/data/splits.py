@@ -46,9 +46,7 @@ def require_known(rows: str) -> None:
         raise UsageError(f"no data source yields rows of the kind {rows!r}; they yield {', '.join(ROWS)}")
 
 
-def assemble(
-    rows: str, tables: tuple[Table, Table | None, Table], names: ColumnNames, choice: Choice
-) -> Splits:
+def assemble(rows: str, tables: tuple[Table, Table | None, Table], names: ColumnNames, choice: Choice) -> Splits:
     """Check the tables (train, dev or None, test) and build the splits; RlftError names file and line."""
     require_known(rows)
     messages: list[str] = []
@@ -98,9 +96,7 @@ def split_dev(rows: str, train: Part, fraction: float) -> tuple[Part, Part, str]
     return Part(where=train.where, rows=rest), Part(where=train.where, rows=dev), message
 
 
-def _subsample(
-    rows: str, split: str, part: Part, size: int | None, choice: Choice, messages: list[str]
-) -> Part:
+def _subsample(rows: str, split: str, part: Part, size: int | None, choice: Choice, messages: list[str]) -> Part:
     if size is None or size >= len(part.rows):
         return part
     messages.append(
@@ -124,9 +120,7 @@ def subsample(rows: str, found: list[Row], size: int, seed: int) -> list[Row]:
     return [found[n] for n in kept]
 
 
-def _known_labels(
-    rows: str, split: str, part: Part, known: set[str], choice: Choice, messages: list[str]
-) -> Part:
+def _known_labels(rows: str, split: str, part: Part, known: set[str], choice: Choice, messages: list[str]) -> Part:
     """Refuse, or leave out, examples with a label that train lacks."""
     kept = [row for row in part.rows if known.issuperset(labels_of(rows, row))]
     if len(kept) == len(part.rows):

@@ -62,9 +62,7 @@ def lengths(values: Iterable[int]) -> Lengths:
     if not found:
         return Lengths(count=0, total=0, mean=0.0, p95=0, longest=0)
     at = (95 * len(found) + 99) // 100 - 1  # rank ceil(.95 n), from 0
-    return Lengths(
-        count=len(found), total=sum(found), mean=sum(found) / len(found), p95=found[at], longest=found[-1]
-    )
+    return Lengths(count=len(found), total=sum(found), mean=sum(found) / len(found), p95=found[at], longest=found[-1])
 
 
 def word_count(kind: str, row: Row) -> int:
@@ -99,9 +97,11 @@ def overlaps(kind: str, rows: Mapping[str, Sequence[Row]]) -> list[Shared]:
     for first, second in (("dev", "train"), ("test", "train"), ("test", "dev")):
         known = set(keys[second])
         same = [key for key in keys[first] if key in known]
-        found.append(Shared(
-            first=first, second=second, count=len(same), of=len(keys[first]), examples=list(dict.fromkeys(same))[:3]
-        ))
+        found.append(
+            Shared(
+                first=first, second=second, count=len(same), of=len(keys[first]), examples=list(dict.fromkeys(same))[:3]
+            )
+        )
     return found
 
 

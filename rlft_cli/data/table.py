@@ -58,7 +58,8 @@ def decoded(data: bytes, where: str, command: str) -> str:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise fault(
-            where, line,
+            where,
+            line,
             f"is not UTF-8: byte 0x{data[error.start]:02x} at byte offset {error.start}; convert it, e.g. {command}",
         ) from error
     # A lone U+FEFF before a tab is the first token of a CoNLL file and no byte order mark.

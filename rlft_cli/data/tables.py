@@ -51,7 +51,7 @@ def json_rows(path: Path, text: str) -> Iterator[tuple[int, Row]]:
     values = _json_array(path, text) if text.lstrip(" \t\r\n").startswith("[") else _json_lines(path, text)
     for line, value in values:
         if not isinstance(value, dict):
-            raise fault(str(path), line, f"expected an object such as {{\"text\": ...}}, found {shown(value)}")
+            raise fault(str(path), line, f'expected an object such as {{"text": ...}}, found {shown(value)}')
         yield line, value
 
 
@@ -160,7 +160,9 @@ def with_names(where: str, rows: list[Row], features: Features) -> Iterator[tupl
 def _name(where: str, line: int, column: str, value: int | None, names: list[str]) -> str:
     if value is None or not 0 <= value < len(names):
         raise fault(
-            where, line, f"column {column} has {value}, which names no label (there are {len(names)}, from 0); "
+            where,
+            line,
+            f"column {column} has {value}, which names no label (there are {len(names)}, from 0); "
             "a split published without labels cannot be scored: name another split",
         )
     return names[value]

@@ -62,7 +62,7 @@ def _strings(table: Table, line: int, name: str, value: Any) -> list[str]:
             value = json.loads(value)
         except json.JSONDecodeError as error:
             raise fault(
-                table.where, line, f"{name} is {shown(value)}, expected a JSON list such as [\"Paris\", \"burns\"]"
+                table.where, line, f'{name} is {shown(value)}, expected a JSON list such as ["Paris", "burns"]'
             ) from error
     if not isinstance(value, list):
         raise fault(table.where, line, f"{name} is {shown(value)}, expected a list of strings")
@@ -82,7 +82,8 @@ def _without_prefix(table: Table, sentences: list[_Sentence], bad: set[str]) -> 
     k = next(k for k, tag in enumerate(tags) if tag in bad)
     columns = "; if tags stand in another column, data.tag_column=N (counted from 0)" if table.per_word else ""
     return fault(
-        table.where, _place(table, line, k),
+        table.where,
+        _place(table, line, k),
         f"the tag {shown(tags[k])} of {shown(words[k])} has no prefix; expected O, B-TYPE or I-TYPE{columns}",
     )
 
@@ -94,16 +95,15 @@ def _invalid(table: Table, sentences: list[_Sentence], scheme: Scheme, count: in
                 before = f"after {pair[0]}" if k else "at the start of the sentence"
                 rest = f" ({count} such tags in all)" if count > 1 else ""
                 return fault(
-                    table.where, _place(table, line, k),
+                    table.where,
+                    _place(table, line, k),
                     f"{tags[k]} of {shown(words[k])} (word {k + 1}) comes {before}, so it continues no "
                     f"entity{rest}; correct it, or data.repair=true turns such tags into B-",
                 )
     raise AssertionError("counted an invalid pair that no sentence has")
 
 
-def _messages(
-    table: Table, pairs: Counter[Pair], changes: dict[Pair, str], scheme: Scheme, invalid: int
-) -> list[str]:
+def _messages(table: Table, pairs: Counter[Pair], changes: dict[Pair, str], scheme: Scheme, invalid: int) -> list[str]:
     changed = sum(count for pair, count in pairs.items() if changes[pair] != pair[1])
     found = []
     if scheme != "BIO":

@@ -22,8 +22,16 @@ from rlft_cli.errors import RlftError, UsageError
 
 _UNLIMITED_TOKENS = 1_000_000  # transformers writes 1e30 for "no limit"
 _OFFSET_TYPES = {  # position ids start after the pad id, so that this many positions hold no token
-    "camembert", "data2vec-text", "ibert", "longformer", "mpnet", "roberta", "roberta-prelayernorm", "xlm-roberta",
-    "xlm-roberta-xl", "xmod",
+    "camembert",
+    "data2vec-text",
+    "ibert",
+    "longformer",
+    "mpnet",
+    "roberta",
+    "roberta-prelayernorm",
+    "xlm-roberta",
+    "xlm-roberta-xl",
+    "xmod",
 }
 _CACHED_WORDS = 500_000  # about 200 MB; a service that runs for weeks must not grow for ever
 _PROBES = ("the", "Paris", "3", "and")

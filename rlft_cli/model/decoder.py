@@ -51,7 +51,11 @@ class Decoder:
             config.pad_token_id = task.codec.pad_id  # were it eos, that row of the embedding would get no gradient
             config.update({name: self.dropout for name in _DROPOUTS if name in own})
             body = AutoModelForCausalLM.from_pretrained(
-                folder, config=config, dtype=torch.float32, attn_implementation=attention(), use_safetensors=True,
+                folder,
+                config=config,
+                dtype=torch.float32,
+                attn_implementation=attention(),
+                use_safetensors=True,
                 local_files_only=True,
             )
         except Exception as problem:  # transformers, safetensors and the operating system raise many kinds

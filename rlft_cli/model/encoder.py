@@ -47,7 +47,11 @@ class Encoder:
         settings = config.to_dict()
         config.update({name: self.dropout for name in _DROPOUTS if name in settings})
         encoder = AutoModel.from_pretrained(
-            folder, config=config, dtype=torch.float32, use_safetensors=True, attn_implementation=attention(),
+            folder,
+            config=config,
+            dtype=torch.float32,
+            use_safetensors=True,
+            attn_implementation=attention(),
             **_no_pooler(config.model_type),
         )
         return word_policy(EncoderBody(encoder), task, self.head_width, self.dropout, self.pooling, reads, folder)

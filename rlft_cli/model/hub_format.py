@@ -22,7 +22,9 @@ def refusal(folder: Path) -> str | None:
         pickled = [file.name for pattern in ("*.bin", "*.pt", "*.pth", "*.pkl") for file in folder.glob(pattern)]
         return (
             f"it holds {pickled[0]} but no safetensors; pickled weights are never read, load it in transformers and "
-            "save_pretrained it" if pickled else "it has no model.safetensors"
+            "save_pretrained it"
+            if pickled
+            else "it has no model.safetensors"
         )
     for name in shards or ["model.safetensors"]:
         if fault := _weights_fault(folder / name):

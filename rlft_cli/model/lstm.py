@@ -62,8 +62,12 @@ class LstmOutput:
 
 def _lstm(config: LstmConfig) -> nn.LSTM:
     return nn.LSTM(
-        config.embedding_size, config.hidden_size, config.num_layers, batch_first=True,
-        bidirectional=config.bidirectional, dropout=config.dropout if config.num_layers > 1 else 0.0,
+        config.embedding_size,
+        config.hidden_size,
+        config.num_layers,
+        batch_first=True,
+        bidirectional=config.bidirectional,
+        dropout=config.dropout if config.num_layers > 1 else 0.0,
     )
 
 
@@ -123,8 +127,14 @@ class LstmLanguageModel(nn.Module):
         nn.init.normal_(self.embedding.weight, std=config.embedding_size**-0.5)
 
     def forward(
-        self, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor, past_key_values: LstmState | None,
-        use_cache: bool, logits_to_keep: int, output_hidden_states: bool,
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        position_ids: Tensor,
+        past_key_values: LstmState | None,
+        use_cache: bool,
+        logits_to_keep: int,
+        output_hidden_states: bool,
     ) -> LstmOutput:
         """Logits [N, logits_to_keep, V] of ids [N, L] with attention_mask [N, past + L]; position_ids are not read.
 
@@ -202,7 +212,10 @@ class Lstm:
         if folder is not None:
             return LstmCodec.load(folder, self.max_tokens)
         return LstmCodec.train(
-            corpus, max_vocabulary=self.max_vocabulary, min_count=self.min_count, lowercase=self.lowercase,
+            corpus,
+            max_vocabulary=self.max_vocabulary,
+            min_count=self.min_count,
+            lowercase=self.lowercase,
             max_tokens=self.max_tokens,
         )
 
@@ -225,8 +238,12 @@ class Lstm:
 
     def _config(self, vocabulary: int, speaks: bool) -> LstmConfig:
         return LstmConfig(
-            vocab_size=vocabulary, embedding_size=self.embedding_width, hidden_size=self.hidden_width,
-            num_layers=self.layers, bidirectional=self.bidirectional and not speaks, dropout=self.dropout,
+            vocab_size=vocabulary,
+            embedding_size=self.embedding_width,
+            hidden_size=self.hidden_width,
+            num_layers=self.layers,
+            bidirectional=self.bidirectional and not speaks,
+            dropout=self.dropout,
         )
 
 

@@ -284,9 +284,15 @@ def _hub_cached(hub: Hub) -> Path | None:
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     try:
-        folder = Path(snapshot_download(
-            hub.repo, revision=hub.revision, allow_patterns=list(_KEPT), ignore_patterns="*/*", local_files_only=True
-        ))
+        folder = Path(
+            snapshot_download(
+                hub.repo,
+                revision=hub.revision,
+                allow_patterns=list(_KEPT),
+                ignore_patterns="*/*",
+                local_files_only=True,
+            )
+        )
     except (LocalEntryNotFoundError, HFValidationError):
         return None
     return None if refusal(folder) else folder
@@ -302,10 +308,15 @@ def _hub_fetched(hub: Hub, say: Callable[[str], object]) -> Path:
         # snapshot_download asks without a time limit (huggingface_hub 2.4), so ask first with one
         revision = HfApi().model_info(hub.repo, revision=hub.revision, timeout=_HUB_SECONDS).sha
         say(f"downloading {hub.repo} from the Hub (once)")
-        folder = Path(snapshot_download(
-            hub.repo, revision=hub.revision or revision, allow_patterns=list(_KEPT), ignore_patterns="*/*",
-            etag_timeout=_HUB_SECONDS,
-        ))
+        folder = Path(
+            snapshot_download(
+                hub.repo,
+                revision=hub.revision or revision,
+                allow_patterns=list(_KEPT),
+                ignore_patterns="*/*",
+                etag_timeout=_HUB_SECONDS,
+            )
+        )
     except (RepositoryNotFoundError, HFValidationError):
         raise _NotGiven("the Hub has no such repository, or it is private") from None
     except RevisionNotFoundError:

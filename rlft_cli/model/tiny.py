@@ -73,16 +73,27 @@ class Tiny:
 
     def _bert(self, vocabulary: int) -> BertConfig:
         return BertConfig(
-            vocab_size=vocabulary, hidden_size=self.width, num_hidden_layers=self.layers,
-            num_attention_heads=self.heads, intermediate_size=2 * self.width, hidden_dropout_prob=self.dropout,
-            attention_probs_dropout_prob=self.dropout, max_position_embeddings=self.max_tokens,
+            vocab_size=vocabulary,
+            hidden_size=self.width,
+            num_hidden_layers=self.layers,
+            num_attention_heads=self.heads,
+            intermediate_size=2 * self.width,
+            hidden_dropout_prob=self.dropout,
+            attention_probs_dropout_prob=self.dropout,
+            max_position_embeddings=self.max_tokens,
         )
 
     def _llama(self, vocabulary: int) -> LlamaConfig:
         return LlamaConfig(
-            vocab_size=vocabulary, hidden_size=self.width, num_hidden_layers=self.layers,
-            num_attention_heads=self.heads, num_key_value_heads=self.heads, intermediate_size=2 * self.width,
-            max_position_embeddings=self.max_tokens, bos_token_id=None, eos_token_id=None,
+            vocab_size=vocabulary,
+            hidden_size=self.width,
+            num_hidden_layers=self.layers,
+            num_attention_heads=self.heads,
+            num_key_value_heads=self.heads,
+            intermediate_size=2 * self.width,
+            max_position_embeddings=self.max_tokens,
+            bos_token_id=None,
+            eos_token_id=None,
         )
 
 
@@ -96,8 +107,13 @@ def _tokenizer(corpus: Iterable[str], size: int) -> PreTrainedTokenizerFast:
     number = tokenizer.get_vocab()
     tokenizer.post_processor = processors.BertProcessing(("[SEP]", number["[SEP]"]), ("[CLS]", number["[CLS]"]))
     fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]",
-        eos_token="[EOS]", additional_special_tokens=["[user]", "[assistant]"],
+        tokenizer_object=tokenizer,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        eos_token="[EOS]",
+        additional_special_tokens=["[user]", "[assistant]"],
     )
     fast.chat_template = CHAT_TEMPLATE
     return fast

@@ -30,8 +30,13 @@ class LstmCodec:
         self.prefix: list[int] = []
         self.suffix: list[int] = []
         self.tokenizer = PreTrainedTokenizerFast(
-            tokenizer_object=tokenizer, pad_token=PAD, unk_token=UNK, eos_token=EOS, model_max_length=max_tokens,
-            additional_special_tokens=[USER, ASSISTANT], split_special_tokens=True,
+            tokenizer_object=tokenizer,
+            pad_token=PAD,
+            unk_token=UNK,
+            eos_token=EOS,
+            model_max_length=max_tokens,
+            additional_special_tokens=[USER, ASSISTANT],
+            split_special_tokens=True,
         )
         self.pad_id, self.unk_id, self.eos_id, self._user, self._assistant = range(len(SPECIAL_TOKENS))
 

@@ -82,8 +82,16 @@ class WordCache:
 class TagPolicy(nn.Module):
     """Scores of tags in context; the previous tag is part of the state and masks illegal tags."""
 
-    def __init__(self, *, body: nn.Module, width: int, tags: Sequence[str], head_width: int, dropout: float,
-                 reads: frozenset[str]) -> None:
+    def __init__(
+        self,
+        *,
+        body: nn.Module,
+        width: int,
+        tags: Sequence[str],
+        head_width: int,
+        dropout: float,
+        reads: frozenset[str],
+    ) -> None:
         super().__init__()
         self.body = body
         self.actions = len(tags)
@@ -122,8 +130,17 @@ class TagPolicy(nn.Module):
 class ClassPolicy(nn.Module):
     """Scores of classes of a text; one decision."""
 
-    def __init__(self, *, body: nn.Module, width: int, classes: Sequence[str], head_width: int, dropout: float,
-                 pooling: str, reads: frozenset[str]) -> None:
+    def __init__(
+        self,
+        *,
+        body: nn.Module,
+        width: int,
+        classes: Sequence[str],
+        head_width: int,
+        dropout: float,
+        pooling: str,
+        reads: frozenset[str],
+    ) -> None:
         super().__init__()
         self.body = body
         self.pooling = pooling
@@ -187,8 +204,15 @@ def load_heads(policy: nn.Module, folder: Path) -> None:
     policy.load_state_dict({k: v for k, v in stored.items() if k in own}, strict=False)
 
 
-def word_policy(body: nn.Module, task: Any, head_width: int, dropout: float, pooling: str, reads: frozenset[str],
-                folder: Path | None) -> nn.Module:
+def word_policy(
+    body: nn.Module,
+    task: Any,
+    head_width: int,
+    dropout: float,
+    pooling: str,
+    reads: frozenset[str],
+    folder: Path | None,
+) -> nn.Module:
     """The policy over tags or classes on a body; heads come from the folder where it has them."""
     width: Any = body.width
     policy: nn.Module
@@ -197,8 +221,15 @@ def word_policy(body: nn.Module, task: Any, head_width: int, dropout: float, poo
             body=body, width=width, tags=task.labels, head_width=head_width, dropout=dropout, reads=reads
         )
     else:
-        policy = ClassPolicy(body=body, width=width, classes=task.labels, head_width=head_width, dropout=dropout,
-                             pooling=pooling, reads=reads)
+        policy = ClassPolicy(
+            body=body,
+            width=width,
+            classes=task.labels,
+            head_width=head_width,
+            dropout=dropout,
+            pooling=pooling,
+            reads=reads,
+        )
     if folder is not None:
         load_heads(policy, folder)
     return policy

@@ -80,7 +80,10 @@ class NerTask:
         """Windows [W, L] and, for each word [B, T], the window and position of its first piece."""
         chosen = [self._sentences[i] for i in ids]
         width = max(len(s.row["words"]) for s in chosen)
-        window, position = torch.zeros(len(ids), width, dtype=torch.long), torch.zeros(len(ids), width, dtype=torch.long)
+        window, position = (
+            torch.zeros(len(ids), width, dtype=torch.long),
+            torch.zeros(len(ids), width, dtype=torch.long),
+        )
         mask, number = torch.zeros(len(ids), width, dtype=torch.bool), 0
         for b, sentence in enumerate(chosen):
             for w in sentence.windows:
@@ -111,7 +114,9 @@ class NerTask:
         for b, row in enumerate(rows):
             unknown = next((tag for tag in row["tags"] if tag not in self._number), None)
             if unknown is not None:
-                raise RlftError(f"{row['origin']}: tag {unknown!r} is not among the model's tags {', '.join(self.labels)}")
+                raise RlftError(
+                    f"{row['origin']}: tag {unknown!r} is not among the model's tags {', '.join(self.labels)}"
+                )
             action[b, : len(row["tags"])] = torch.tensor([self._number[tag] for tag in row["tags"]])
             mask[b, : len(row["tags"])] = True
         return action, mask

@@ -42,7 +42,11 @@ def said(fetch: str | None, tmp_path: Path) -> list[dict[str, object]]:
 def test_the_list_says_where_each_model_is(tmp_path: Path, configs: Path) -> None:
     rows = {row["model"]: row for row in said(None, tmp_path) if "model" in row}
     assert rows["here"] == {
-        "table": "models", "model": "here", "kind": "encoder", "weights": str(configs), "licence": "MIT"
+        "table": "models",
+        "model": "here",
+        "kind": "encoder",
+        "weights": str(configs),
+        "licence": "MIT",
     }
     assert rows["wheel"]["weights"] == "not here; from the wheel tiny 1.0, else the Hub (a/b)"
     assert rows["lstm"]["weights"] == "none needed: random start"

@@ -49,10 +49,15 @@ def test_tagged_csv_holds_json_lists(files, folder) -> None:
     assert files(dir=folder(".csv", text)).load("tagged_words").train[0]["words"] == ["Anna", "runs"]
 
 
-@pytest.mark.parametrize(("suffix", "text"), [
-    (".jsonl", '{"text": "hello", "label": "x"}\n'), (".json", '[{"text": "hello", "label": "x"}]'),
-    (".csv", "text,label\nhello,x\n"), (".tsv", "text\tlabel\nhello\tx\n"),
-])
+@pytest.mark.parametrize(
+    ("suffix", "text"),
+    [
+        (".jsonl", '{"text": "hello", "label": "x"}\n'),
+        (".json", '[{"text": "hello", "label": "x"}]'),
+        (".csv", "text,label\nhello,x\n"),
+        (".tsv", "text\tlabel\nhello\tx\n"),
+    ],
+)
 def test_labelled_text(files, folder, suffix: str, text: str) -> None:
     train = files(dir=folder(suffix, text)).load("labelled_text").train
     assert (train[0]["text"], train[0]["label"]) == ("hello", "x")
@@ -115,9 +120,7 @@ def test_tokens_without_visible_character_are_kept_and_reported(files, folder) -
 def test_dev_is_taken_from_train_only_where_there_is_none(files, folder) -> None:
     splits = files(dir=folder(".jsonl", texts(100), dev=None), dev_fraction=0.2).load("labelled_text")
     assert (len(splits.train), len(splits.dev), len(splits.test)) == (80, 20, 100)
-    assert splits.messages == [
-        "no dev split: 20 of 100 training examples taken by SHA-256 (data.dev_fraction=0.2)"
-    ]
+    assert splits.messages == ["no dev split: 20 of 100 training examples taken by SHA-256 (data.dev_fraction=0.2)"]
     assert not set(splits.train["text"]) & set(splits.dev["text"])
 
 
@@ -237,16 +240,27 @@ def test_an_empty_split(files, folder, split: str) -> None:
     refused(files(dir=where), "tagged_words", rf"{split}\.conll: holds no examples")
 
 
-@pytest.mark.parametrize(("kind", "row", "wanted"), [
-    ("dialogue", {"text": "a", "label": "x"}, r"no column turns; found: text, label\. .*fit task=classification"),
-    ("labelled_text", {"turns": []}, r"no column text; found: turns\. Rows with turns fit task=dialogue"),
-    ("labelled_text", {"tokens": [], "ner_tags": []}, r"fit task=ner"),
-    ("tagged_words", {"text": "a", "label": "x"}, r"no column words or tokens; found: text.*task=classification"),
-    ("labelled_text", {"texts": "a", "label": "x"}, r"no column text; found: texts, label\..*data\.text_column=texts"),
-    ("labelled_text", {"text": "a", "intent": "x"}, r"no column label; found: text, intent.*data\.label_column=NAME"),
-    ("labelled_text", {"source": "a", "target": "x"}, r"found: source, target.*data\.text_column=NAME"),
-    ("dialogue", {"messages": []}, r"no column turns; found: messages.*data\.turns_column="),
-])
+@pytest.mark.parametrize(
+    ("kind", "row", "wanted"),
+    [
+        ("dialogue", {"text": "a", "label": "x"}, r"no column turns; found: text, label\. .*fit task=classification"),
+        ("labelled_text", {"turns": []}, r"no column text; found: turns\. Rows with turns fit task=dialogue"),
+        ("labelled_text", {"tokens": [], "ner_tags": []}, r"fit task=ner"),
+        ("tagged_words", {"text": "a", "label": "x"}, r"no column words or tokens; found: text.*task=classification"),
+        (
+            "labelled_text",
+            {"texts": "a", "label": "x"},
+            r"no column text; found: texts, label\..*data\.text_column=texts",
+        ),
+        (
+            "labelled_text",
+            {"text": "a", "intent": "x"},
+            r"no column label; found: text, intent.*data\.label_column=NAME",
+        ),
+        ("labelled_text", {"source": "a", "target": "x"}, r"found: source, target.*data\.text_column=NAME"),
+        ("dialogue", {"messages": []}, r"no column turns; found: messages.*data\.turns_column="),
+    ],
+)
 def test_rows_of_another_kind_or_column(files, folder, kind: str, row: dict[str, object], wanted: str) -> None:
     refused(files(dir=folder(".jsonl", jsonl(row))), kind, r"train\.jsonl:1: .*" + wanted)
 
@@ -261,16 +275,19 @@ def test_conll_for_another_task(files, folder) -> None:
     refused(files(dir=folder(".conll", CONLL)), "labelled_text", wanted)
 
 
-@pytest.mark.parametrize(("row", "wanted"), [
-    ({"text": "", "label": "a"}, "the text is empty; .*data.repair=true"),
-    ({"text": " \n", "label": "a"}, "the text is empty"),
-    ({"text": None, "label": "a"}, "the text is empty"),
-    ({"text": 3, "label": "a"}, "text is 3, expected a text"),
-    ({"text": "a", "label": None}, "label is None, expected the name of a label"),
-    ({"text": "a", "label": 0.5}, "label is 0.5, expected the name of a label"),
-    ({"text": "a", "label": ""}, "label is '', expected the name of a label"),
-    ({"text": "a\ud83d", "label": "x"}, "half of a surrogate pair"),
-])
+@pytest.mark.parametrize(
+    ("row", "wanted"),
+    [
+        ({"text": "", "label": "a"}, "the text is empty; .*data.repair=true"),
+        ({"text": " \n", "label": "a"}, "the text is empty"),
+        ({"text": None, "label": "a"}, "the text is empty"),
+        ({"text": 3, "label": "a"}, "text is 3, expected a text"),
+        ({"text": "a", "label": None}, "label is None, expected the name of a label"),
+        ({"text": "a", "label": 0.5}, "label is 0.5, expected the name of a label"),
+        ({"text": "a", "label": ""}, "label is '', expected the name of a label"),
+        ({"text": "a\ud83d", "label": "x"}, "half of a surrogate pair"),
+    ],
+)
 def test_bad_texts(files, folder, row: dict[str, object], wanted: str) -> None:
     refused(files(dir=folder(".jsonl", texts(2) + jsonl(row))), "labelled_text", r"train\.jsonl:3: .*" + wanted)
 
@@ -282,33 +299,42 @@ def test_repair_leaves_empty_texts_out(files, folder) -> None:
     assert splits.messages == ["train.jsonl: repaired 1 times: examples with an empty text are left out"]
 
 
-@pytest.mark.parametrize(("row", "wanted"), [
-    ({"words": [], "tags": []}, "the sentence has no words"),
-    ({"words": ["a"], "tags": []}, "has 1 words and 0 tags; each word needs one tag"),
-    ({"words": ["a", ""], "tags": ["O", "O"]}, "word 2 is empty"),
-    ({"words": "a b", "tags": ["O", "O"]}, "words is 'a b', expected a JSON list"),
-    ({"words": ["a"], "tags": [1]}, "tags holds 1, expected strings; numbered tags need their names"),
-    ({"words": [None], "tags": ["O"]}, "words holds None, expected strings"),
-    ({"words": ["a"], "tags": ["PER"]}, "the tag 'PER' of 'a' has no prefix"),
-    ({"words": ["a", "b"], "tags": ["O", "I-X"]}, r"I-X of 'b' \(word 2\) comes after O"),
-])
+@pytest.mark.parametrize(
+    ("row", "wanted"),
+    [
+        ({"words": [], "tags": []}, "the sentence has no words"),
+        ({"words": ["a"], "tags": []}, "has 1 words and 0 tags; each word needs one tag"),
+        ({"words": ["a", ""], "tags": ["O", "O"]}, "word 2 is empty"),
+        ({"words": "a b", "tags": ["O", "O"]}, "words is 'a b', expected a JSON list"),
+        ({"words": ["a"], "tags": [1]}, "tags holds 1, expected strings; numbered tags need their names"),
+        ({"words": [None], "tags": ["O"]}, "words holds None, expected strings"),
+        ({"words": ["a"], "tags": ["PER"]}, "the tag 'PER' of 'a' has no prefix"),
+        ({"words": ["a", "b"], "tags": ["O", "I-X"]}, r"I-X of 'b' \(word 2\) comes after O"),
+    ],
+)
 def test_bad_sentences(files, folder, row: dict[str, object], wanted: str) -> None:
     good = {"words": ["x"], "tags": ["B-X"]}
     refused(files(dir=folder(".jsonl", jsonl(good, row))), "tagged_words", r"train\.jsonl:2: " + wanted)
 
 
-@pytest.mark.parametrize(("row", "wanted"), [
-    ({"turns": []}, "the dialogue has no turns"),
-    (say("hi"), "no turn is the assistant's"),
-    (say("hi", ""), r"turn 2 \(assistant\) is empty"),
-    (say("hi", "there", roles="uu"), "turns 1 and 2 are both of the user; roles must alternate"),
-    ({"turns": "hi"}, "turns is 'hi', expected a list"),
-    ({"turns": ["hi"]}, "turn 1 has 'hi'; expected role and content"),
-    ({"turns": [{"from": "human", "value": "hi"}]}, "turn 1 has from, value; expected role and content"),
-    ({"turns": [{"role": "Assistant", "content": "hi"}]}, r"turn 1 has the role 'Assistant'.*did you mean assistant\?"),
-    ({"turns": [{"role": "user", "content": 3}]}, "turn 1 has the content 3, expected a text"),
-    (say("hi", "x", "y", roles="uas"), r"turn 3 has the role 'system'; .*system only in turn 1"),
-])
+@pytest.mark.parametrize(
+    ("row", "wanted"),
+    [
+        ({"turns": []}, "the dialogue has no turns"),
+        (say("hi"), "no turn is the assistant's"),
+        (say("hi", ""), r"turn 2 \(assistant\) is empty"),
+        (say("hi", "there", roles="uu"), "turns 1 and 2 are both of the user; roles must alternate"),
+        ({"turns": "hi"}, "turns is 'hi', expected a list"),
+        ({"turns": ["hi"]}, "turn 1 has 'hi'; expected role and content"),
+        ({"turns": [{"from": "human", "value": "hi"}]}, "turn 1 has from, value; expected role and content"),
+        (
+            {"turns": [{"role": "Assistant", "content": "hi"}]},
+            r"turn 1 has the role 'Assistant'.*did you mean assistant\?",
+        ),
+        ({"turns": [{"role": "user", "content": 3}]}, "turn 1 has the content 3, expected a text"),
+        (say("hi", "x", "y", roles="uas"), r"turn 3 has the role 'system'; .*system only in turn 1"),
+    ],
+)
 def test_bad_dialogues(files, folder, row: dict[str, object], wanted: str) -> None:
     refused(files(dir=folder(".jsonl", jsonl(say("a", "b"), row))), "dialogue", r"train\.jsonl:2: " + wanted)
 
@@ -333,8 +359,11 @@ def test_repair_mends_dialogues_and_counts(files, folder) -> None:
 def test_an_unseen_label_is_refused_with_file_and_line(files, folder) -> None:
     strange = jsonl({"text": "x", "label": "a"}, {"text": "y", "label": "zz"}, {"text": "z", "label": "zz"})
     where = folder(".jsonl", texts(4), test=strange)
-    refused(files(dir=where), "labelled_text",
-            r"test\.jsonl:2: the label 'zz' is in test \(2 examples\) but not in train; .*data\.unseen_labels=drop")
+    refused(
+        files(dir=where),
+        "labelled_text",
+        r"test\.jsonl:2: the label 'zz' is in test \(2 examples\) but not in train; .*data\.unseen_labels=drop",
+    )
 
 
 def test_a_small_max_train_is_named_as_the_reason(files, folder) -> None:

@@ -19,10 +19,12 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def saved(tmp_path: Path, names: list[str], tags: list[list[int]], *, split: str = "test") -> str:
-    features = datasets.Features({
-        "tokens": datasets.List(datasets.Value("string")),
-        "ner_tags": datasets.List(datasets.ClassLabel(names=names)),
-    })
+    features = datasets.Features(
+        {
+            "tokens": datasets.List(datasets.Value("string")),
+            "ner_tags": datasets.List(datasets.ClassLabel(names=names)),
+        }
+    )
     rows = {"tokens": [[f"w{k}" for k in range(len(row))] for row in tags], "ner_tags": tags}
     made = datasets.Dataset.from_dict(rows, features=features)
     datasets.DatasetDict({"train": made, "validation": made, split: made}).save_to_disk(tmp_path / "set")
@@ -72,13 +74,16 @@ def test_no_name(hub) -> None:
         hub().load("dialogue")
 
 
-@pytest.mark.parametrize(("error", "wanted"), [
-    (ConnectionError("Couldn't reach 'x/y'\n(OfflineModeIsEnabled)"), "cannot be loaded from the Hugging Face Hub"),
-    (OSError("timed out"), "cannot be loaded from the Hugging Face Hub"),
-    (datasets.exceptions.DatasetNotFoundError("no"), "the Hub has no data set 'x/y' that you may read"),
-    (ValueError("Config name is missing.\nPlease pick one"), "give one with data.config=NAME"),
-    (RuntimeError("Dataset scripts are no longer supported, but found y.py"), "data.revision=refs/convert/parquet"),
-])
+@pytest.mark.parametrize(
+    ("error", "wanted"),
+    [
+        (ConnectionError("Couldn't reach 'x/y'\n(OfflineModeIsEnabled)"), "cannot be loaded from the Hugging Face Hub"),
+        (OSError("timed out"), "cannot be loaded from the Hugging Face Hub"),
+        (datasets.exceptions.DatasetNotFoundError("no"), "the Hub has no data set 'x/y' that you may read"),
+        (ValueError("Config name is missing.\nPlease pick one"), "give one with data.config=NAME"),
+        (RuntimeError("Dataset scripts are no longer supported, but found y.py"), "data.revision=refs/convert/parquet"),
+    ],
+)
 def test_failures_are_one_line_that_says_what_else_can_be_done(
     hub, monkeypatch: pytest.MonkeyPatch, error: Exception, wanted: str
 ) -> None:

@@ -15,13 +15,21 @@ DATA = os.environ.get("RLFT_DATA")
 pytestmark = pytest.mark.skipif(not DATA, reason="RLFT_DATA names no folder with the real data sets")
 
 TAGGED = (
-    "btc_twitter", "cluener_zh", "mit_movie", "mit_restaurant", "sec_filings", "snips_slots", "weibo_zh",
-    "wikineural_en", "wnut17",
+    "btc_twitter",
+    "cluener_zh",
+    "mit_movie",
+    "mit_restaurant",
+    "sec_filings",
+    "snips_slots",
+    "weibo_zh",
+    "wikineural_en",
+    "wnut17",
 )
 TEXTS = ("ag_news", "clinc150", "sms_spam", "snips_intents", "sst2", "trec6", "waimai_zh")
 DIALOGUES = ("dailydialog", "kdconv_zh", "sgd", "taskmaster4_coffee")
 KINDS = {
-    **dict.fromkeys(TAGGED, "tagged_words"), **dict.fromkeys(TEXTS, "labelled_text"),
+    **dict.fromkeys(TAGGED, "tagged_words"),
+    **dict.fromkeys(TEXTS, "labelled_text"),
     **dict.fromkeys(DIALOGUES, "dialogue"),
 }
 

@@ -110,7 +110,9 @@ def test_invalid_tags_are_counted() -> None:
 def test_a_report_on_tagged_words() -> None:
     found = report(NER, "tagged_words", FREE, None)
     assert table(found, "Sizes") == [
-        ["train", 3, 8, 2.7, 3, 3, 1, 0], ["dev", 1, 2, 2.0, 2, 2, 0, 0], ["test", 2, 6, 3.0, 5, 5, 1, 0],
+        ["train", 3, 8, 2.7, 3, 3, 1, 0],
+        ["dev", 1, 2, 2.0, 2, 2, 0, 0],
+        ["test", 2, 6, 3.0, 5, 5, 1, 0],
     ]
     assert table(found, "Entities by type (2)") == [["L", 1, 1, 0], ["P", 1, 0, 1]]
     assert table(found, "Overlap") == [["dev in train", 1, 1], ["test in train", 0, 2], ["test in dev", 0, 2]]
@@ -124,7 +126,9 @@ def test_what_is_windowed() -> None:
     limit = Limits(window_tokens=12, windows=None, prompt_tokens=None, reply_tokens=None, context_turns=None)
     found = report(NER, "tagged_words", limit, LetterCodec())
     assert table(found, "Lengths in model tokens; inputs longer than 12") == [
-        ["train", 12.3, 13, 13, 2], ["dev", 11.0, 11, 11, 0], ["test", 6.0, 7, 7, 0],
+        ["train", 12.3, 13, 13, 2],
+        ["dev", 11.0, 11, 11, 0],
+        ["test", 6.0, 7, 7, 0],
     ]
 
 
@@ -151,7 +155,8 @@ def test_a_report_on_dialogues() -> None:
     found = report(made("dialogue", [row], [row], [row]), "dialogue", limit, LetterCodec())
     assert table(found, "Turns")[0] == ["train", 4, 1, 1.0, 1, 1, 1, 1]
     assert table(found, "Lengths in model tokens")[:2] == [
-        ["train prompts", 7.0, 7, 7, 8, 0], ["train replies", 6.0, 6, 6, 5, 1],
+        ["train prompts", 7.0, 7, 7, 8, 0],
+        ["train replies", 6.0, 6, 6, 5, 1],
     ]
 
 
@@ -176,10 +181,13 @@ def test_limits_come_from_the_task() -> None:
     assert found == Limits(window_tokens=128, windows=None, prompt_tokens=None, reply_tokens=None, context_turns=3)
 
 
-@pytest.mark.parametrize(("model", "wanted"), [
-    ("LetterModel", "inputs longer than 20 are read in windows"),
-    ("AbsentModel", "in words only, as the model's tokenizer cannot be had: model=nothing: weights not found"),
-])
+@pytest.mark.parametrize(
+    ("model", "wanted"),
+    [
+        ("LetterModel", "inputs longer than 20 are read in windows"),
+        ("AbsentModel", "in words only, as the model's tokenizer cannot be had: model=nothing: weights not found"),
+    ],
+)
 def test_the_command(model: str, wanted: str) -> None:
     data = {"_target_": "rlft_cli.data.sample.Sample", "max_train": 20, "max_dev": 5, "max_test": 5}
     data |= {"subsample_seed": 0, "unseen_labels": "error"}

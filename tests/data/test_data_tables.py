@@ -80,10 +80,12 @@ def test_csv_faults(tmp_path: Path, text: str, wanted: str) -> None:
 
 
 def test_parquet_rows_and_named_labels(tmp_path: Path) -> None:
-    features = datasets.Features({
-        "tokens": datasets.List(datasets.Value("string")),
-        "ner_tags": datasets.List(datasets.ClassLabel(names=["O", "B-X"])),
-    })
+    features = datasets.Features(
+        {
+            "tokens": datasets.List(datasets.Value("string")),
+            "ner_tags": datasets.List(datasets.ClassLabel(names=["O", "B-X"])),
+        }
+    )
     made = datasets.Dataset.from_dict({"tokens": [["a", "b"]], "ner_tags": [[0, 1]]}, features=features)
     made.to_parquet(tmp_path / "a.parquet")
     assert read_table(tmp_path / "a.parquet", "parquet").rows == [(1, {"tokens": ["a", "b"], "ner_tags": ["O", "B-X"]})]

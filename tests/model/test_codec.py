@@ -171,9 +171,16 @@ def test_padding_and_cutting_written_in_a_tokenizer_file_are_undone(codecs: dict
     assert len(ids[0]) < 16 and len(ids[1]) > 8
 
 
-@pytest.mark.parametrize(("name", "given_tokens", "expected"), [
-    ("bert", None, 512), ("bert", 64, 64), ("bert", 4096, 512), ("gpt2", None, 1024), ("roberta", None, 512),
-])
+@pytest.mark.parametrize(
+    ("name", "given_tokens", "expected"),
+    [
+        ("bert", None, 512),
+        ("bert", 64, 64),
+        ("bert", 4096, 512),
+        ("gpt2", None, 1024),
+        ("roberta", None, 512),
+    ],
+)
 def test_the_longest_input(tmp_path: Path, name: str, given_tokens: int | None, expected: int) -> None:
     assert HFCodec.load(MAKERS[name](tmp_path / name), given_tokens).max_tokens == expected
 
@@ -297,8 +304,12 @@ def test_smollm2_answers() -> None:
     ids = torch.tensor([codec.chat_ids([{"role": "user", "content": "What is the capital of France?"}])])
     with torch.no_grad():
         out = model.generate(
-            ids, attention_mask=torch.ones_like(ids), max_new_tokens=16, do_sample=False,
-            eos_token_id=codec.eos_id, pad_token_id=codec.pad_id,
+            ids,
+            attention_mask=torch.ones_like(ids),
+            max_new_tokens=16,
+            do_sample=False,
+            eos_token_id=codec.eos_id,
+            pad_token_id=codec.pad_id,
         )[0, ids.shape[1] :].tolist()
     assert out[-1] == codec.eos_id
     assert "Paris" in codec.text(out)

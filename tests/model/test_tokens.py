@@ -31,7 +31,10 @@ def make_codec(pad_id: int = 0) -> Any:
     tokenizer = Tokenizer(models.WordLevel({word: n for n, word in enumerate(WORDS)}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<pad>", unk_token="<unk>", eos_token="<eos>",
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        unk_token="<unk>",
+        eos_token="<eos>",
         additional_special_tokens=["<user>", "<assistant>"],
     )
     fast.chat_template = (
@@ -43,15 +46,29 @@ def make_codec(pad_id: int = 0) -> Any:
 
 def llama() -> nn.Module:
     config = LlamaConfig(
-        vocab_size=VOCABULARY, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=64, initializer_range=0.3, bos_token_id=None, eos_token_id=None,
+        vocab_size=VOCABULARY,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=64,
+        initializer_range=0.3,
+        bos_token_id=None,
+        eos_token_id=None,
     )
     return LlamaForCausalLM(config)
 
 
 def gpt2() -> nn.Module:
     config = GPT2Config(
-        vocab_size=VOCABULARY, n_embd=32, n_layer=2, n_head=4, n_positions=64, initializer_range=0.3, bos_token_id=None,
+        vocab_size=VOCABULARY,
+        n_embd=32,
+        n_layer=2,
+        n_head=4,
+        n_positions=64,
+        initializer_range=0.3,
+        bos_token_id=None,
         eos_token_id=None,
     )
     return GPT2LMHeadModel(config)
@@ -256,7 +273,9 @@ def test_decoder_reads_a_folder_again_with_its_heads(tmp_path: Path) -> None:
     task = SimpleNamespace(codec=settings.codec(tmp_path, []), decisions="tokens")
     again = settings.policy(tmp_path, task, frozenset({"value"})).eval()
     expected, found = policy(observation, action), again(observation, action)
-    torch.testing.assert_close((found.scores, found.value), (expected.scores, expected.value))  # another attention kernel
+    torch.testing.assert_close(
+        (found.scores, found.value), (expected.scores, expected.value)
+    )  # another attention kernel
     assert again.body.config.resid_pdrop == 0.25 and again.body.transformer.h[0].attn.attn_dropout.p == 0.25
     (tmp_path / "model.safetensors").write_bytes(b"cut off")
     with pytest.raises(RlftError, match="cannot read a causal language model"):

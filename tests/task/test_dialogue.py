@@ -15,9 +15,7 @@ from rlft_cli.errors import RlftError, UsageError
 from rlft_cli.model.vocabulary import LstmCodec
 from rlft_cli.task.dialogue import Dialogue, DialogueTask
 
-SETTINGS = Dialogue(
-    context_turns=3, max_prompt_tokens=12, max_reply_tokens=4, replies="all", language="en"
-)
+SETTINGS = Dialogue(context_turns=3, max_prompt_tokens=12, max_reply_tokens=4, replies="all", language="en")
 WORDS = "a b c d e f g h i j k l m n o p q r s t u v w x y z"
 
 
