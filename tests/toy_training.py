@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
@@ -205,6 +206,7 @@ def optim(**changes: Any) -> Optim:
 
 
 def accelerator() -> Accelerator:
+    AcceleratorState._reset_state()  # an earlier test of this process may have chosen bf16
     return Accelerator(cpu=True, mixed_precision="no")
 
 

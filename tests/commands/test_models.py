@@ -27,7 +27,7 @@ def configs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     }
     for name, text in entries.items():
         (tmp_path / "configs" / "model" / f"{name}.yaml").write_text(text)
-    monkeypatch.setattr(models, "config_folder", lambda: tmp_path / "configs")
+    monkeypatch.setattr(models, "_folders", lambda: [tmp_path / "configs"])
     monkeypatch.setattr(models, "find", lambda text, cache: here if text.startswith("dir:") else None)
     monkeypatch.setattr(models, "locate", lambda sources, cache, say: say(f"bringing {sources[0][:9]}") or here)
     return here

@@ -7,13 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from accelerate import Accelerator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlft_cli.evaluation import Evaluator
 from rlft_cli.task.windows import pad_windows, text_windows, word_windows
-from toy_training import bind, lstm, policy_of, tagged_rows, tiny
+from toy_training import accelerator, bind, lstm, policy_of, tagged_rows, tiny
 
 
 @dataclass
@@ -127,7 +126,7 @@ def tags_of(model: Any, sentences: list[list[str]], window: int = 64) -> list[li
     evaluator = Evaluator(
         task=task,
         device=torch.device("cpu"),
-        autocast=Accelerator(cpu=True, mixed_precision="no").autocast,
+        autocast=accelerator().autocast,
         batch_tokens=512,
         resamples=0,
         seed=1,
