@@ -344,7 +344,8 @@ def test_reinforce_climbs_sentence_f1() -> None:
         reward=SentenceF1(),
     )
     before = measured(made, list(range(16)))["f1"]
-    assert trained(made, 0.9, "f1") >= 0.9 > 3 * before
+    assert before < 0.5
+    assert trained(made, 0.9, "f1") >= 0.9
 
 
 def test_a_constant_reward_teaches_nothing() -> None:
