@@ -49,6 +49,7 @@ class Run:
     seconds: float = 0.0  # of training, evaluation left out
     counts: Counts = field(default_factory=Counts)  # of phases that ended
     window: list[dict[str, float]] = field(default_factory=list)  # signals since the last line of metrics.jsonl
+    collapsed: bool = False  # at the last evaluation
     stop: bool = False
 
 
@@ -183,8 +184,10 @@ def _log(this: Run, training: Training, progress: Progress) -> None:
     if progress.step % (5 * LOG_EVERY_STEPS) == 0:
         shown = ["step", "passes", "loss", "reward", "entropy", "kl"]
         shown = ["phase", *shown] if this.phase != "main" else shown
-        shown += ["nonzero_actions"] if this.setup.task.decisions == "tags" else []  # how many words get a tag but O
-        this.console.row({name: row[name] for name in shown if name in row})
+        line = {name: row[name] for name in shown if name in row}
+        if this.setup.task.decisions == "tags" and "nonzero_actions" in row:
+            line["tagged"] = row["nonzero_actions"]  # part of the words that get another tag than O
+        this.console.row(line)
 
 
 def _mean(values: list[float]) -> float:
@@ -216,8 +219,10 @@ def _look(this: Run, progress: Progress) -> None:
             "best": "*" if gained and rule != "last" else None,
         }
     )
-    if values.get("predicted_entity_rate") == 0.0:
+    collapsed = values.get("predicted_entity_rate") == 0.0
+    if collapsed and not this.collapsed:  # said once, and again after a recovery
         this.console.warn(f"the policy predicts no entity at all; {_against_collapse(this.config)}")
+    this.collapsed = collapsed
     if gained:
         this.best, this.best_passes, this.without_gain = score, progress.passes, 0
         artifact.replace_folder(this.folder / "checkpoint", this.setup.save_checkpoint)
