@@ -198,7 +198,7 @@ def learn(training: Training) -> Iterator[Progress]:
         t.policy.train(t.algorithm.needs == "labels")  # RL acts and learns without dropout: the same policy (law 8)
         ids, pass_ended = t.sampler.next()
         signals = _collect(t, ids)
-        if t.memory.ready():
+        if _all_ready(t):
             for _ in range(t.memory.replay_ratio):
                 batch = t.memory.sample(t.optim.batch_tokens, t.optim.max_batch_episodes, t.memory_generator)
                 signals.update(_update(t, batch))
@@ -207,24 +207,45 @@ def learn(training: Training) -> Iterator[Progress]:
         yield Progress(step=t.step, passes=t.seen / len(t.sampler), done=t.done, pass_ended=pass_ended, signals=signals)
 
 
+def _all_ready(t: Training) -> bool:
+    """Whether every process can learn: an update is a joint work, and one that stayed away would be waited for."""
+    ready = t.memory.ready()
+    if t.accelerator.num_processes == 1:
+        return ready
+    return bool(
+        t.accelerator.reduce(torch.tensor(float(ready), device=t.accelerator.device), "sum")
+        == t.accelerator.num_processes
+    )
+
+
 def _collect(t: Training, ids: list[int]) -> dict[str, float]:
-    """Make trajectories of the examples (this process's share of them) and remember them."""
-    share = ids[t.accelerator.process_index :: t.accelerator.num_processes] or ids[:1]
+    """Make trajectories of the examples (this process's share of them) and remember them.
+
+    A process without a share takes part in the update with an episode that counts for nothing (law 2).
+    """
+    share = ids[t.accelerator.process_index :: t.accelerator.num_processes]
+    idle, share, before = not share, share or ids[:1], replace(t.counts)
     if t.algorithm.needs == "labels":
-        fresh, signals = demonstrate(t.task, {"id": torch.tensor(share)}).to(t.accelerator.device), {}
+        fresh = demonstrate(t.task, {"id": torch.tensor(share)}).to(t.accelerator.device)
+    else:
+        fresh = _act(t, share)
+    if idle:
+        t.counts = before
+        if t.memory.fresh:
+            t.memory.add(replace(fresh, mask=torch.zeros_like(fresh.mask)), t.task.cost(share))
+        return {}
+    t.memory.add(fresh, t.task.cost(share))
+    if t.algorithm.needs == "labels":
         t.seen_labels.update(share)
         t.counts.label_examples = len(t.seen_labels)
         t.counts.label_decisions += int(fresh.mask.sum())
-    else:
-        fresh = _act(t, share)
-        t.counts.reaction_episodes += fresh.action.shape[0]
-        t.counts.reaction_decisions += int(fresh.mask.sum())
-        signals = {
-            "reward": float(fresh.reward[fresh.mask].mean()),
-            "nonzero_actions": float((fresh.action[fresh.mask] != 0).float().mean()),
-        }
-    t.memory.add(fresh, t.task.cost(share))
-    return signals
+        return {}
+    t.counts.reaction_episodes += fresh.action.shape[0]
+    t.counts.reaction_decisions += int(fresh.mask.sum())
+    return {
+        "reward": float(fresh.reward[fresh.mask].mean()),
+        "nonzero_actions": float((fresh.action[fresh.mask] != 0).float().mean()),
+    }
 
 
 def _act(t: Training, ids: list[int]) -> Trajectory:
@@ -313,7 +334,7 @@ def _update(t: Training, batch: Trajectory) -> dict[str, float]:
     if t.target is not None:
         t.target.follow()
         signals["target_lag"] = float(t.target.lag)
-    if t.algorithm.on_policy and t.algorithm.needs == "rewards":
+    if t.algorithm.on_policy and t.algorithm.needs == "rewards" and bool(batch.mask.any()):
         signals["zero_advantage"] = float((batch.advantage[batch.mask] == 0).float().mean())
     return {"loss": loss_sum, "grad_norm": norm, **signals}
 
@@ -330,7 +351,7 @@ def _loss(t: Training, part: Trajectory) -> tuple[Tensor, dict[str, float]]:
         output = replace(output, scores=t.explore.warp(output.scores))
     loss = t.algorithm.loss(output, part, target)
     signals = {}
-    if t.algorithm.on_policy and t.algorithm.needs == "rewards":
+    if t.algorithm.on_policy and t.algorithm.needs == "rewards" and bool(part.mask.any()):
         with torch.no_grad():
             signals["entropy"] = float(entropy(output.scores)[part.mask].mean())
             if t.reference is not None:

@@ -21,6 +21,7 @@ from rlft_cli.data import Splits
 from rlft_cli.errors import RlftError, UsageError
 from rlft_cli.evaluation import Evaluator
 from rlft_cli.learner import Optim, Training
+from rlft_cli.model.tokens import TokenPolicy
 from rlft_cli.model.words import save_heads
 from rlft_cli.sampler import BatchSampler
 from rlft_cli.snapshot import TargetNetwork
@@ -131,6 +132,8 @@ def new_setup(config: DictConfig) -> Setup:
     task = settings.build(labels, model.codec(folder, corpus(splits, settings.rows)))
     tuning = build(config.tuning)
     policy = tuning.apply(model.policy(folder, task, algorithm.reads))
+    if isinstance(policy, TokenPolicy) and tuning.adds and accelerator.mixed_precision == "bf16":
+        policy.store_low(torch.bfloat16)
     rows = {"train": splits.train.to_list(), "dev": splits.dev.to_list(), "test": splits.test.to_list()}
     most = config.evaluation.max_examples
     ids = {split: add_rows(task, some, None if split == "train" else most) for split, some in rows.items()}

@@ -64,12 +64,24 @@ class TokenPolicy(nn.Module):
                 f"the tokenizer ends replies with id {codec.eos_id}, the model knows ids 0 to {self.vocabulary - 1}; "
                 "tokenizer and weights are of different models, choose another one with model="
             )
+        self.stored_low = False  # whether the body's own weights are held in the precision of the forward pass
         self.illegal: Tensor
         self.register_buffer("illegal", illegal_tokens(codec, self.vocabulary), persistent=False)
         self.value = nn.Linear(body.config.hidden_size, 1) if "value" in reads else None
         if self.value is not None:
             nn.init.zeros_(self.value.weight)
             nn.init.zeros_(self.value.bias)
+
+    def store_low(self, dtype: torch.dtype) -> None:
+        """Hold the frozen weights of the body in the precision of the forward pass; for bodies that train additions only.
+
+        Autocast would convert every frozen weight again for every generated token. Outside it the whole body runs in
+        ``dtype``, as language models are deployed; what is trained stays in float32.
+        """
+        for weight in self.body.parameters():
+            if not weight.requires_grad and weight.is_floating_point():
+                weight.data = weight.data.to(dtype)
+        self.stored_low = True
 
     def forward(self, observation: dict[str, Tensor], action: Tensor) -> Output:
         """Score known replies: action [N, T] -> scores [N, T, V] float32 (value [N, T]), N = B * k.
@@ -120,15 +132,17 @@ class TokenPolicy(nn.Module):
     ) -> tuple[Tensor, Tensor | None, Any]:
         """Read ids [N, L] after ``past``, mask [N, past + L]; scores [N, keep, V], hidden [N, keep, D], the cache."""
         position = (mask.long().cumsum(1) - 1).clamp(min=0)[:, -ids.shape[1] :]
-        output = self.body(
-            input_ids=ids,
-            attention_mask=mask.long(),
-            position_ids=position,
-            past_key_values=past,
-            use_cache=cached,
-            logits_to_keep=keep,
-            output_hidden_states=self.value is not None,
-        )
+        kind = ids.device.type
+        with torch.autocast(kind, enabled=torch.is_autocast_enabled(kind) and not self.stored_low):
+            output = self.body(
+                input_ids=ids,
+                attention_mask=mask.long(),
+                position_ids=position,
+                past_key_values=past,
+                use_cache=cached,
+                logits_to_keep=keep,
+                output_hidden_states=self.value is not None,
+            )
         past = output.past_key_values
         if cached and (past is None or past.get_seq_length() != mask.shape[1]):
             raise RlftError(
