@@ -353,7 +353,7 @@ def _loss(t: Training, part: Trajectory) -> tuple[Tensor, dict[str, float]]:
     signals = {}
     if t.algorithm.on_policy and t.algorithm.needs == "rewards" and bool(part.mask.any()):
         with torch.no_grad():
-            signals["entropy"] = float(entropy(output.scores)[part.mask].mean())
+            signals["entropy"] = float(entropy(output.scores[part.mask]).mean())
             if t.reference is not None:
                 log_prob = action_log_prob(output.scores, part.action)
                 signals["kl"] = float(

@@ -75,8 +75,8 @@ class TokenPolicy(nn.Module):
     def store_low(self, dtype: torch.dtype) -> None:
         """Hold the frozen weights of the body in the precision of the forward pass; for bodies that train additions only.
 
-        Autocast would convert every frozen weight again for every generated token. Outside it the whole body runs in
-        ``dtype``, as language models are deployed; what is trained stays in float32.
+        Autocast would convert every frozen weight again for every generated token. So whatever needs no gradient runs
+        outside it, all in ``dtype``, as language models are deployed; what is trained stays in float32.
         """
         for weight in self.body.parameters():
             if not weight.requires_grad and weight.is_floating_point():
@@ -133,14 +133,17 @@ class TokenPolicy(nn.Module):
         """Read ids [N, L] after ``past``, mask [N, past + L]; scores [N, keep, V], hidden [N, keep, D], the cache."""
         position = (mask.long().cumsum(1) - 1).clamp(min=0)[:, -ids.shape[1] :]
         kind = ids.device.type
-        with torch.autocast(kind, enabled=torch.is_autocast_enabled(kind) and not self.stored_low):
+        low = self.stored_low and not torch.is_grad_enabled()
+        # Places and not their number: a slice is not contiguous, for which torch copies the output layer for every row.
+        places = torch.arange(ids.shape[1] - keep, ids.shape[1], device=ids.device)
+        with torch.autocast(kind, enabled=torch.is_autocast_enabled(kind) and not low):
             output = self.body(
                 input_ids=ids,
                 attention_mask=mask.long(),
                 position_ids=position,
                 past_key_values=past,
                 use_cache=cached,
-                logits_to_keep=keep,
+                logits_to_keep=places,
                 output_hidden_states=self.value is not None,
             )
         past = output.past_key_values
