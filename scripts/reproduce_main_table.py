@@ -233,7 +233,9 @@ def _legend(content: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
     """What the numbers are, in sentences."""
     facts, several = content["machine"], any(len(row["seeds"]) > 1 for row in rows)
     notes = dict.fromkeys((NAMES.get(row["data_set"], row["data_set"]), row["note"]) for row in rows)
-    dev = dict.fromkeys((NAMES.get(r["data_set"], r["data_set"]), r["dev_labels"]) for r in rows if r["dev_labels"])
+    chosen_on_dev = [row for row in rows if row["dev_labels"]]
+    dev = dict.fromkeys((NAMES.get(r["data_set"], r["data_set"]), r["dev_labels"]) for r in chosen_on_dev)
+    choosers = " and ".join(dict.fromkeys(row["algorithm"] for row in chosen_on_dev))
     lines = [
         "Test split. In brackets: 95 % bootstrap interval over the test examples"
         + ("; for several seeds the mean, and the lowest and highest of them" if several else "")
@@ -244,9 +246,9 @@ def _legend(content: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
     ]
     if dev:
         lines.append(
-            "To choose the best checkpoint, every run of these also read the labels of the dev split: "
+            f"To choose the best checkpoint, the {choosers} runs also read the labels of the dev split: "
             + ", ".join(f"{name} {count:,}" for name, count in dev)
-            + "."
+            + "; the others kept the last one."
         )
     lines.append(
         f"Measured on {facts['cpu']}, {facts['cores']} cores, torch {facts['torch']}, transformers "

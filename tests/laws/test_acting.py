@@ -84,7 +84,9 @@ def test_steps_are_the_forward_pass(model: str, decisions: str, reads: frozenset
     assert torch.equal(legal_actions(stepped)[walk.mask], legal_actions(passed)[walk.mask])
     assert (stepped - passed)[walk.mask].abs().max() < TOLERANCE
     ever_legal = legal_actions(passed)[walk.mask].any(0)
-    assert (passed[walk.mask].std(0)[ever_legal] > 1e-3).all(), "scores that do not depend on the input would agree anyway"
+    assert (passed[walk.mask].std(0)[ever_legal] > 1e-3).all(), (
+        "scores that do not depend on the input would agree anyway"
+    )
 
 
 @pytest.mark.parametrize("samples", [1, 4])
