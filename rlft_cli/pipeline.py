@@ -218,8 +218,7 @@ def optim_of(section: DictConfig) -> Optim:
     return Optim(**plain(section))
 
 
-def _sampler(setup: Setup, ids: list[int], seed: int) -> BatchSampler:
-    optim = setup.config.optim
+def _sampler(setup: Setup, optim: Optim, ids: list[int], seed: int) -> BatchSampler:
     return BatchSampler(
         ids, setup.task.cost(ids), batch_tokens=optim.batch_tokens, most=optim.max_batch_episodes, seed=seed
     )
@@ -236,7 +235,7 @@ def main_training(setup: Setup) -> Training:
         feedback=build(config.feedback),
         explore=build(config.explore),
         memory=build(config.memory),
-        sampler=_sampler(setup, setup.ids["train"], config.seed),
+        sampler=_sampler(setup, optim_of(config.optim), setup.ids["train"], config.seed),
         optim=optim_of(config.optim),
         passes=config.passes,
         accelerator=setup.accelerator,
@@ -258,7 +257,11 @@ def warm_start_training(setup: Setup) -> Training:
     train = setup.ids["train"]
     count = max(1, round(warm.fraction * len(train)))
     order = torch.randperm(len(train), generator=torch.Generator().manual_seed(config.seed))[:count]
-    optim = plain(config.optim) | {"lr": warm.lr, "head_lr": warm.head_lr}
+    optim = plain(config.optim) | {
+        "lr": warm.lr,
+        "head_lr": warm.head_lr,
+        "max_batch_episodes": warm.max_batch_episodes,
+    }
     return Training(
         policy=setup.policy,
         task=setup.task,
@@ -267,7 +270,7 @@ def warm_start_training(setup: Setup) -> Training:
         feedback=build({"_target_": "rlft_cli.feedback.full.Full"}),
         explore=build({"_target_": "rlft_cli.explore.greedy.Greedy", "split_ties": False}),
         memory=build({"_target_": "rlft_cli.memory.latest.Latest"}),
-        sampler=_sampler(setup, [train[place] for place in order.tolist()], config.seed + 1),
+        sampler=_sampler(setup, Optim(**optim), [train[place] for place in order.tolist()], config.seed + 1),
         optim=Optim(**optim),
         passes=warm.passes,
         accelerator=setup.accelerator,
