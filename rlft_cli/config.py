@@ -146,12 +146,50 @@ class ModelsConfig:
     debug: bool
 
 
+@dataclass(frozen=True, kw_only=True)
+class SimulateLogsConfig:
+    """Everything that ``rlft simulate-logs`` reads; task, model and tokenizer come from the checkpoint."""
+
+    checkpoint: str
+    output: str
+    split: Literal["train", "dev", "test"]
+    data: Component | None
+    reward: Component | None
+    explore: Component
+    episodes_per_example: Annotated[int, "[1, inf)"]
+    seed: Annotated[int, "[0, 4294967295]"]
+    hardware: Component
+    console: ConsoleMode
+    debug: bool
+    evaluation: Evaluation
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpeConfig:
+    """Everything that ``rlft ope`` reads; the policy is a checkpoint, the examples are those of the log."""
+
+    log: str
+    policy: str
+    temperature: Annotated[float, "[0, inf)"]
+    weights: Literal["auto", "decision", "episode"]
+    clip: Annotated[float, "(0, inf)"]
+    ridge: Annotated[float, "(0, inf)"]
+    seed: Annotated[int, "[0, 4294967295]"]
+    output: str | None
+    hardware: Component
+    console: ConsoleMode
+    debug: bool
+    evaluation: Evaluation
+
+
 ROOTS = {
     "train": "TrainConfig",
     "eval": "EvalConfig",
     "predict": "PredictConfig",
     "data": "DataConfig",
     "models": "ModelsConfig",
+    "simulate-logs": "SimulateLogsConfig",
+    "ope": "OpeConfig",
 }
 
 

@@ -113,7 +113,9 @@ def _on_policy(pairing: Pairing) -> Iterator[Problem]:
         mine = pairing.others("memory", lambda traits: traits.get("fresh") is True)
         yield _problem(pairing, "algo", "memory", text, mine, theirs)
     if algo.get("needs") == "rewards" and pairing.traits("feedback").get("fresh") is False:
-        text = f"{name} is on-policy: it learns from what it has just done, {pairing.name('feedback')} tells of older acts"
+        text = (
+            f"{name} is on-policy: it learns from what it has just done, {pairing.name('feedback')} tells of older acts"
+        )
         mine = pairing.others("feedback", _is_like_bandit)
         yield _problem(pairing, "algo", "feedback", text, mine, theirs)
     if algo.get("needs") == "rewards" and pairing.traits("explore").get("on_policy") is False:
@@ -131,13 +133,11 @@ def _signals(pairing: Pairing) -> Iterator[Problem]:
     """A reward that is a control must be what is learned from; noise must fall on what a reward is about."""
     feedback, reward = pairing.traits("feedback"), pairing.traits("reward")
     if reward.get("control") is True and feedback.get("reads_reward") is False:
-        text = f"{pairing.name('reward')} is a control of what is learned from, {pairing.name('feedback')} has a signal of its own"
+        text = f"{pairing.name('reward')} is a control of what is learned from, and {pairing.name('feedback')} does not read it"
         yield _problem(pairing, "reward", "feedback", text, pairing.others("feedback", _is_like_bandit), "")
     given = pairing.values.get("feedback")
     unit = given.get("unit") if isinstance(given, dict) else None
-    if unit == "decision" and (
-        reward.get("pays") == "episode" or pairing.traits("task").get("decisions") == "tokens"
-    ):
+    if unit == "decision" and (reward.get("pays") == "episode" or pairing.traits("task").get("decisions") == "tokens"):
         text = f"{pairing.name('reward')} is one number an episode, the noise is on each decision; type feedback.unit=episode"
         yield Problem(key=f"{pairing.name('feedback')} feedback.unit=decision", text=text)
 
@@ -150,7 +150,7 @@ def _credit(pairing: Pairing) -> Iterator[Problem]:
     whole = pairing.traits("feedback").get("pays") == "episode" or feedback.get("unit") == "episode"
     several = pairing.traits("task").get("decisions") in ("tags", "tokens")
     if whole and several and algo.get("gamma") == 0 and algo.get("credit") != "episode":
-        text = f"tells one number at the end of an episode, and with algo.gamma={algo['gamma']} no decision but the last hears of it"
+        text = f"tells one number at the end of an episode; with algo.gamma={algo['gamma']} only the last decision hears of it"
         more = " algo.loss_kind=huber" if algo.get("loss_kind") == "bce" else ""
         yield Problem(key=pairing.name("feedback"), text=f"{text}; type algo.gamma=1{more}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import importlib
 import json
 from collections.abc import Sequence
@@ -18,10 +19,14 @@ from transformers.utils import logging as transformers_logging
 
 from rlft_cli.artifact import Card, find_checkpoint, read_card, write_card
 from rlft_cli.data import Splits
+from rlft_cli.data.logs import Log, read_log
 from rlft_cli.errors import RlftError, UsageError
 from rlft_cli.evaluation import Evaluator
+from rlft_cli.feedback.logged import Logged
 from rlft_cli.learner import Optim, Training
+from rlft_cli.model import Codec
 from rlft_cli.model.words import save_heads
+from rlft_cli.offline import decisions_of
 from rlft_cli.sampler import BatchSampler
 from rlft_cli.snapshot import TargetNetwork
 from rlft_cli.task import Row, Task
@@ -222,18 +227,37 @@ def _sampler(setup: Setup, ids: list[int], seed: int) -> BatchSampler:
     )
 
 
+def tokenizer_mark(codec: Codec) -> str:
+    """A few letters that tell one tokenizer from another: a digest of how it cuts a line."""
+    line = "The quick brown fox, 0123456789: Ångström, žluť, 你好, δ!"
+    marks = [codec.pad_id, codec.unk_id, codec.eos_id, *codec.text_ids([line])[0]]
+    return hashlib.sha256(json.dumps(marks).encode()).hexdigest()[:12]
+
+
+def log_for(task: Task, path: str) -> Log:
+    """Read a log of episodes of this task; RlftError names file and line of every fault."""
+    mark = None if task.labels else tokenizer_mark(task.codec)
+    return read_log(Path(path).expanduser(), task.rows, task.labels, mark)
+
+
 def main_training(setup: Setup) -> Training:
     """The training that the configuration describes."""
-    config, algorithm = setup.config, build(setup.config.algo)
+    config, algorithm, feedback = setup.config, build(setup.config.algo), build(setup.config.feedback)
+    ids, log = setup.ids["train"], None
+    if isinstance(feedback, Logged):
+        episodes = log_for(setup.task, feedback.log).episodes
+        ids = setup.task.ask([episode.row for episode in episodes])
+        log = dict(zip(ids, map(decisions_of, episodes), strict=True))
     training = Training(
         policy=setup.policy,
         task=setup.task,
         algorithm=algorithm,
         reward=build(config.reward),
-        feedback=build(config.feedback),
+        feedback=feedback,
         explore=build(config.explore),
         memory=build(config.memory),
-        sampler=_sampler(setup, setup.ids["train"], config.seed),
+        sampler=_sampler(setup, ids, config.seed),
+        log=log,
         optim=optim_of(config.optim),
         passes=config.passes,
         accelerator=setup.accelerator,

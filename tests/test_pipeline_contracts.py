@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from functools import cache
 from itertools import islice
@@ -187,9 +188,19 @@ def test_every_memory(memory: str, task: str) -> None:
 
 
 @pytest.mark.parametrize("feedback", options("feedback"))
-def test_every_feedback(feedback: str) -> None:
-    _, training = ready(*TASKS["classification"], "algo=dqn", f"feedback={feedback}", *MODELS["tiny"], "tuning=full")
-    one_step(_, training)
+def test_every_feedback(feedback: str, tmp_path: Path) -> None:
+    words = [*TASKS[home("feedback", feedback)], "algo=dqn", f"feedback={feedback}", *MODELS["tiny"], "tuning=full"]
+    if feedback == "delayed":
+        words.append("feedback.steps=0")
+    if feedback == "logged":
+        lines = [
+            {"rlft_log": 1, "task": "ner", "labels": ["O"]},
+            {"words": ["Anna", "sings"], "action": ["O", "O"], "reward": [0, 1], "propensity": [0.5, 0.5]},
+        ]
+        (tmp_path / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        words.append(f"feedback.log={tmp_path / 'log.jsonl'}")
+    setup, training = ready(*words)
+    one_step(setup, training)
     assert training.counts.label_examples == 0
 
 

@@ -52,6 +52,7 @@ class Run:
     window: list[dict[str, float]] = field(default_factory=list)  # signals since the last line of metrics.jsonl
     collapsed: bool = False  # at the last evaluation
     stop: bool = False
+    passes: float = 0.0  # of the main phase
 
 
 def run(config: DictConfig, console: Console) -> None:
@@ -157,6 +158,7 @@ def _phase(this: Run, phase: str, state: dict[str, Any] | None) -> None:
     except NonFiniteError as error:
         _keep_batch(this, error)
     this.seconds += time.perf_counter() - clock
+    this.passes = training.seen / len(training.sampler)
     for name, value in vars(training.counts).items():
         setattr(this.counts, name, getattr(this.counts, name) + value)
     if phase == "warm_start":
@@ -308,7 +310,7 @@ def _finish(this: Run) -> None:
         **metrics,
         **details,
         "seconds": {name: round(value, 2) for name, value in seconds.items()},
-        "used": vars(this.counts),
+        "used": {**vars(this.counts), **_repeats(this)},
         "signatures": this.setup.task.signatures(),
         "versions": artifact.versions(),
         "git_commit": artifact.git_commit(),
@@ -318,6 +320,13 @@ def _finish(this: Run) -> None:
     console.line(f"run folder: {this.folder}", run_dir=str(this.folder))
     command = shlex.join(["rlft", "eval", f"checkpoint={this.folder}", "split=test"])
     console.line(f"evaluate it: {command}", command=command)
+
+
+def _repeats(this: Run) -> dict[str, Any]:
+    """Whether the learner met the same examples again: many reactions to one example tell its label."""
+    counts = this.counts
+    each = counts.reaction_episodes / counts.reaction_examples if counts.reaction_examples else 0.0
+    return {"contexts_repeat": this.passes > 1.0, "episodes_per_reacted_example": round(each, 4)}
 
 
 def show_metrics(console: Console, metrics: dict[str, Interval], split: str) -> None:

@@ -152,6 +152,8 @@ def test_the_learner_counts_what_it_was_shown() -> None:
     assert vars(made.counts) == {
         "label_examples": 0,
         "label_decisions": 0,
+        "reaction_examples": 12,
         "reaction_episodes": 2 * 3 * 12,
         "reaction_decisions": 2 * 3 * words,
+        "reactions": 2 * 3 * words,
     }
