@@ -73,6 +73,7 @@ class Setup:
     splits: dict[str, list[Row]]
     ids: dict[str, list[int]]  # examples by split
     messages: list[str]
+    log: Log | None = None  # what another policy did, where that is all there is to learn from
 
     @property
     def precision(self) -> str:
@@ -134,6 +135,8 @@ def new_setup(config: DictConfig) -> Setup:
         card = read_card(folder)
         labels = _same_task(card, config, settings.fit(splits.train))
     task = settings.build(labels, model.codec(folder, corpus(splits, settings.rows)))
+    feedback = build(config.feedback)
+    log = log_for(task, feedback.log) if isinstance(feedback, Logged) else None
     tuning = build(config.tuning)
     policy = tuning.apply(model.policy(folder, task, algorithm.reads))
     rows = {"train": splits.train.to_list(), "dev": splits.dev.to_list(), "test": splits.test.to_list()}
@@ -149,7 +152,8 @@ def new_setup(config: DictConfig) -> Setup:
         tuning=tuning,
         splits=rows,
         ids=ids,
-        messages=list(splits.messages),
+        messages=list(splits.messages) + ([] if log is None else [f"{log.path}: {len(log.episodes)} logged episodes"]),
+        log=log,
     )
 
 
@@ -242,18 +246,17 @@ def log_for(task: Task, path: str) -> Log:
 
 def main_training(setup: Setup) -> Training:
     """The training that the configuration describes."""
-    config, algorithm, feedback = setup.config, build(setup.config.algo), build(setup.config.feedback)
+    config, algorithm = setup.config, build(setup.config.algo)
     ids, log = setup.ids["train"], None
-    if isinstance(feedback, Logged):
-        episodes = log_for(setup.task, feedback.log).episodes
-        ids = setup.task.ask([episode.row for episode in episodes])
-        log = dict(zip(ids, map(decisions_of, episodes), strict=True))
+    if setup.log is not None:
+        ids = setup.task.ask([episode.row for episode in setup.log.episodes])
+        log = dict(zip(ids, map(decisions_of, setup.log.episodes), strict=True))
     training = Training(
         policy=setup.policy,
         task=setup.task,
         algorithm=algorithm,
         reward=build(config.reward),
-        feedback=feedback,
+        feedback=build(config.feedback),
         explore=build(config.explore),
         memory=build(config.memory),
         sampler=_sampler(setup, ids, config.seed),

@@ -19,7 +19,7 @@ TEXTS = ["there is rain in Paris on day 0", "there is sun in Rome on day 1"]
 PROPENSITY = {"rain": 0.5, "sun": 0.25, "wind": 0.25}
 EARNED = {TEXTS[0]: {"rain": 1.0, "sun": -0.5, "wind": 0.25}, TEXTS[1]: {"rain": -1.0, "sun": 0.75, "wind": 0.5}}
 HEADER: dict[str, Any] = {"rlft_log": 1, "task": "classification", "labels": LABELS}
-CPU = ("hardware=cpu", "hardware.threads=1", "evaluation.bootstrap=20")
+CPU = ("hardware=cpu", "hardware.threads=1", "hardware.precision=fp32", "evaluation.bootstrap=20")
 
 
 def write(path: Path, lines: list[Any], end: str = "\n") -> Path:
@@ -47,7 +47,7 @@ def whole_log(path: Path) -> Path:
 
 def policy_of(run: Path, temperature: float) -> dict[str, list[float]]:
     """pi(. | text) of a checkpoint, computed beside the command: {text: one probability a label}."""
-    setup = checkpoint_setup(str(run), {"_target_": "rlft_cli.hardware.Hardware", **HARDWARE}, 1)
+    setup = checkpoint_setup(str(run), HARDWARE, 1)
     rows = [{"text": text, "label": "sun", "origin": "x:1"} for text in TEXTS]
     with torch.no_grad():
         known = demonstrate(setup.task, setup.task.collate(setup.task.add(rows)))
@@ -57,7 +57,7 @@ def policy_of(run: Path, temperature: float) -> dict[str, list[float]]:
     return dict(zip(TEXTS, found.tolist(), strict=True))
 
 
-HARDWARE = {"device": "cpu", "precision": "auto", "threads": 1}
+HARDWARE = {"_target_": "rlft_cli.hardware.Hardware", "device": "cpu", "precision": "fp32", "threads": 1}
 
 
 def value_of(policy: dict[str, list[float]]) -> float:
@@ -137,7 +137,14 @@ def test_a_log_from_a_checkpoint_and_back(rlft: Any, world: Path, here: Path) ->
     done = rlft("ope", "log=log.jsonl", "policy=learned", "console=json", *CPU)
     assert done.status == 0, done
     rows = [json.loads(line) for line in done.out.splitlines()]
-    assert [row["estimator"] for row in rows if "estimator" in row] == ["logged", "dm", "ips", "clipped_ips", "snips", "dr"]
+    assert [row["estimator"] for row in rows if "estimator" in row] == [
+        "logged",
+        "dm",
+        "ips",
+        "clipped_ips",
+        "snips",
+        "dr",
+    ]
     assert next(row for row in rows if "effective_rows" in row)["rows"] == words
 
 
@@ -156,7 +163,9 @@ def test_a_log_of_replies(rlft: Any, world: Path, here: Path) -> None:
     assert found["value"]["ips"]["value"] == pytest.approx(found["value"]["logged"]["value"], abs=1e-4)
     lines[0]["tokenizer"] = "another"
     write(here / "other.jsonl", lines)
-    rlft("ope", "log=other.jsonl", f"policy={run}", *CPU).refused(1, "other.jsonl:1: the actions are ids of another tokenizer")
+    rlft("ope", "log=other.jsonl", f"policy={run}", *CPU).refused(
+        1, "other.jsonl:1: the actions are ids of another tokenizer"
+    )
 
 
 def test_the_log_of_a_deterministic_policy(rlft: Any, world: Path, here: Path) -> None:
@@ -258,8 +267,8 @@ def test_training_from_a_bad_log_is_refused_too(rlft: Any, world: Path, here: Pa
 
 
 def test_the_mark_of_a_tokenizer_is_that_of_its_words(world: Path) -> None:
-    marks = [
-        pipeline.tokenizer_mark(checkpoint_setup(str(world / f"{task}_run"), {"_target_": "rlft_cli.hardware.Hardware", **HARDWARE}, 1).task.codec)
-        for task in ("dialogue", "dialogue", "ner")
-    ]  # fmt: skip
+    marks = []
+    for task in ("dialogue", "dialogue", "ner"):
+        setup = checkpoint_setup(str(world / f"{task}_run"), HARDWARE, 1)
+        marks.append(pipeline.tokenizer_mark(setup.task.codec))
     assert marks[0] == marks[1] != marks[2]
