@@ -331,7 +331,9 @@ def _update(t: Training, batch: Trajectory) -> dict[str, float]:
     """One optimizer step on a batch, in micro-batches whose sizes do not matter (law 2)."""
     batch = _without_masked(t.algorithm.prepare(batch.to(t.accelerator.device)))
     told = batch.mask & batch.observed
-    decisions = t.accelerator.reduce(told.sum().float(), "sum").clamp(min=1.0)  # nobody may have reacted to a batch
+    decisions = t.accelerator.reduce(told.sum().float(), "sum")
+    if not bool(decisions > 0):  # nobody reacted to any of it, in no process
+        return {}
     rows = torch.arange(batch.observation["id"].shape[0], device=batch.action.device)
     loss_sum = 0.0
     signals: dict[str, float] = {}

@@ -173,7 +173,8 @@ class _Reader:
         if len(self.faults) > before:
             return None
         row: Row = {key: content[key], "origin": f"{self.path.name}:{line}"}
-        row |= {"words": {"tags": []}, "text": {"label": ""}}.get(key, {})  # canonical rows have them
+        hidden: dict[str, Row] = {"words": {"tags": []}, "text": {"label": ""}, "turns": {}}  # canonical rows have them
+        row |= hidden[key]
         return LoggedEpisode(row=row, action=action, reward=columns["reward"], propensity=columns["propensity"])
 
     def _column(self, line: int, content: Mapping[str, Any], name: str) -> list[Any]:

@@ -226,7 +226,7 @@ def test_a_feedback_that_tells_of_misses_would_be_found() -> None:
 
 
 def test_a_decision_without_a_reaction_gets_no_gradient() -> None:
-    """With span feedback and a policy that can mark nothing, nothing is learned: no entity, no reaction."""
+    """With span feedback and a policy that can mark nothing, no weight moves, not even by decay."""
     rows = [{**row, "tags": ["O"] * len(row["tags"])} for row in tagged_rows(12, seed=6)]
     for algorithm in (dqn(), reinforce(samples=2, entropy_coefficient=0.1)):
         model = tiny()
@@ -241,12 +241,37 @@ def test_a_decision_without_a_reaction_gets_no_gradient() -> None:
             feedback=Span(rejected=0.0),
             explore=Sample(temperature=1.0),
         )
-        for group in result.optimizer.param_groups:
-            group["weight_decay"] = 0.0
         for progress in learn(result):
-            assert progress.signals["grad_norm"] == 0.0
+            assert "loss" not in progress.signals
         assert differences(before, weights(policy)) == []
         assert result.counts.reactions == 0 and result.counts.reaction_examples == 0
+
+
+class Half(Bandit):
+    """Every second decision is not observed."""
+
+    def __call__(self, reward: Tensor, trajectory: Any, batch: Any, generator: torch.Generator) -> Signal:
+        seen = trajectory.mask & (torch.arange(reward.shape[1]) % 2 == 0)
+        return at_once(reward, seen, seen.sum(1))
+
+
+class Flipped(Half):
+    """As Half, and what it does not show is another reward."""
+
+    def __call__(self, reward: Tensor, trajectory: Any, batch: Any, generator: torch.Generator) -> Signal:
+        signal = super().__call__(reward, trajectory, batch, generator)
+        hidden = trajectory.mask & ~signal.observed
+        return Signal(**{**vars(signal), "reward": torch.where(hidden, 1 - reward, signal.reward)})
+
+
+def test_rewards_that_are_not_observed_are_not_learned_from() -> None:
+    """gamma 0: whatever stands where nobody looked, every algorithm learns the same. With gamma it would be summed."""
+    rows = tagged_rows(24, seed=6)
+    for algorithm in (dqn, reinforce):
+        settings = {"baseline": "none"} if algorithm is reinforce else {}
+        one, other = (trained(rows, feedback, algorithm(**settings)) for feedback in (Half(), Flipped()))
+        assert differences(weights(one.policy), weights(other.policy)) == []
+        assert differences(weights(one.policy), weights(trained(rows, Bandit(), algorithm(**settings)).policy)) != []
 
 
 # -- stopped and gone on with ----------------------------------------------------------------------------------------
