@@ -24,6 +24,17 @@ def legal_actions(scores: Tensor) -> Tensor:
     return scores > _LEGAL_ABOVE
 
 
+def draw(probability: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw one action a row with the given chances, by inverting the cumulative distribution: [n, A] -> [n] int64.
+
+    Rows need not sum to one. One uniform number a row, where ``torch.multinomial`` draws one for each of the A actions;
+    the first action whose cumulative chance is above the number is never one of chance zero.
+    """
+    cumulative = probability.cumsum(-1, dtype=torch.float64)
+    uniform = torch.rand(len(probability), 1, dtype=torch.float64, device=probability.device, generator=generator)
+    return torch.searchsorted(cumulative, uniform * cumulative[:, -1:], right=True).squeeze(-1)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Trajectory:
     """N episodes of up to T decisions; N = B observations x k samples, the samples of one observation side by side.

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from rlft_cli.episode import ILLEGAL_SCORE, legal_actions
+from rlft_cli.episode import ILLEGAL_SCORE, draw, legal_actions
 from rlft_cli.explore.epsilon_greedy import EpsilonGreedy
 from rlft_cli.explore.greedy import Greedy
 from rlft_cli.explore.sample import Sample
@@ -110,6 +110,33 @@ def test_the_generator_decides() -> None:
     legal = torch.ones(50, 4, dtype=torch.bool)
     one, same, other = (explore(many, legal, 0.0, generator(seed))[0] for seed in (1, 1, 2))
     assert torch.equal(one, same) and not torch.equal(one, other)
+
+
+# -- drawing -------------------------------------------------------------------------------------------------------
+
+
+def test_drawn_frequencies_over_a_large_vocabulary() -> None:
+    """A chi-square of ten groups of actions, one of them all of chance zero, over 20,000 actions."""
+    chance = torch.rand(20_000, generator=generator()).pow(4)
+    chance[torch.arange(20_000) % 10 == 3] = 0.0
+    chance[0] = chance[-1] = 0.0
+    action = draw(chance.expand(500, -1), generator(1))
+    found = torch.bincount(action % 10, minlength=10).double()
+    weight = chance.double().view(-1, 10).sum(0)
+    expected = weight / weight.sum() * len(action)
+    assert (chance[action] > 0).all() and found[3] == 0
+    some = expected > 0
+    # 9 groups, 8 degrees of freedom: above 44 once in 2 million
+    assert float(((found - expected)[some] ** 2 / expected[some]).sum()) < 44.0
+
+
+@pytest.mark.parametrize("uniform", [0.0, 1 - 2**-53])
+def test_the_ends_of_the_uniform_number_draw_no_action_of_chance_zero(
+    uniform: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "rand", lambda *size, **how: torch.full(size, uniform, dtype=torch.float64))
+    chance = torch.tensor([[0.0, 0.3, 0.0, 0.7, 0.0], [0.0, 0.0, 1e-30, 0.0, 0.0], [0.0, 0.1, 1e-9, 0.2, 0.0]])
+    assert draw(chance, generator()).tolist() == ([1, 2, 1] if uniform == 0.0 else [3, 2, 3])
 
 
 # -- schedules -----------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from rlft_cli.episode import ILLEGAL_SCORE
+from rlft_cli.episode import ILLEGAL_SCORE, draw
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +45,8 @@ class EpsilonGreedy:
         epsilon = self.epsilon(progress)
         uniform = legal.float() / legal.sum(-1, keepdim=True)
         probability = epsilon * uniform + (1 - epsilon) * best / best.sum(-1, keepdim=True)
-        action = torch.multinomial(probability, 1, generator=generator)
-        return action.squeeze(-1), probability.gather(-1, action).squeeze(-1).log()
+        action = draw(probability, generator)
+        return action, probability.gather(-1, action[:, None]).squeeze(-1).log()
 
     def warp(self, scores: Tensor) -> Tensor:
         """Scores are ranked only."""

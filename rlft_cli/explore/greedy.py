@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from rlft_cli.episode import ILLEGAL_SCORE
+from rlft_cli.episode import ILLEGAL_SCORE, draw
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,8 +29,7 @@ class Greedy:
             action = scores.argmax(-1)
             return action, torch.zeros(action.shape, device=scores.device)
         best = scores == scores.amax(-1, keepdim=True)
-        action = torch.multinomial(best.float(), 1, generator=generator).squeeze(-1)
-        return action, -best.sum(-1).float().log()
+        return draw(best, generator), -best.sum(-1).float().log()
 
     def warp(self, scores: Tensor) -> Tensor:
         """Scores are ranked only."""

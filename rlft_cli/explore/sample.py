@@ -8,8 +8,7 @@ from typing import Annotated, ClassVar
 import torch
 from torch import Tensor
 
-from rlft_cli.episode import ILLEGAL_SCORE
-from rlft_cli.returns import action_log_prob
+from rlft_cli.episode import ILLEGAL_SCORE, draw
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,8 +25,9 @@ class Sample:
     ) -> tuple[Tensor, Tensor]:
         """Action [N] and its log-probability [N] from scores and legal [N, A]."""
         warped = self.warp(scores.masked_fill(~legal, ILLEGAL_SCORE))
-        action = torch.multinomial(torch.softmax(warped, dim=-1), 1, generator=generator).squeeze(-1)
-        return action, action_log_prob(warped, action)
+        log_prob = torch.log_softmax(warped, dim=-1)
+        action = draw(log_prob.exp(), generator)
+        return action, log_prob.gather(-1, action[:, None]).squeeze(-1)
 
     def warp(self, scores: Tensor) -> Tensor:
         """Scores [..., A] divided by the temperature; illegal ones stay illegal."""
