@@ -1,8 +1,4 @@
-"""Pure arithmetic on decisions: log-probabilities, returns, bootstrapped targets, advantages, losses. Imports torch alone.
-
-Shapes: N episodes, T decisions, A actions. ``mask`` [N, T] bool says that a decision exists; ``discount`` [N, T] is 0 at
-the last decision of an episode and 1 before it.
-"""
+"""Returns, bootstrapped targets and backups of Q-learning, and the distance of a Q value from its target."""
 
 from __future__ import annotations
 
@@ -14,17 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 LossKind = Literal["bce", "mse", "huber"]
-
-
-def action_log_prob(scores: Tensor, action: Tensor) -> Tensor:
-    """log softmax(scores)[action]: scores [..., A], action [...] -> [...]."""
-    return torch.log_softmax(scores, dim=-1).gather(-1, action[..., None]).squeeze(-1)
-
-
-def entropy(scores: Tensor) -> Tensor:
-    """H = -sum_a pi log pi of softmax(scores): [..., A] -> [...]. Illegal actions hold a large finite negative score."""
-    log_prob = torch.log_softmax(scores, dim=-1)
-    return -(log_prob.exp() * log_prob).sum(-1)
 
 
 def returns_to_go(reward: Tensor, mask: Tensor, gamma: float) -> Tensor:
@@ -48,14 +33,27 @@ def n_step_targets(reward: Tensor, next_value: Tensor, discount: Tensor, gamma: 
     steps = reward.shape[1]
     target = reward + gamma * discount * next_value
     for _ in range(1, min(n, steps)):
-        later = torch.cat([target[:, 1:], torch.zeros_like(target[:, :1])], dim=1)
-        target = reward + gamma * discount * later
+        target = reward + gamma * discount * shift_left(target)
     return target
 
 
-def shift_left(x: Tensor) -> Tensor:
-    """x[:, t + 1] at t, zero at the last: [N, T] -> [N, T]."""
-    return torch.cat([x[:, 1:], torch.zeros_like(x[:, :1])], dim=1)
+def n_step_parts(reward: Tensor, discount: Tensor, gamma: float, n: int) -> tuple[Tensor, Tensor]:
+    """The two parts of an n-step target y_t = R_t + s_t V(s_{t+n}): R and s, [N, T] each (Hessel et al. 2018, eq. 1).
+
+    For targets that are no single number: a return distribution is shifted by R and scaled by s. s is 0 where the
+    episode ends within n steps; V(s_{t+n}) is ``shift_left(V, n)``, whose zeros beyond T are met by s = 0 only.
+    """
+    partial, scale = reward, gamma * discount
+    for _ in range(1, min(n, reward.shape[1])):
+        partial = reward + gamma * discount * shift_left(partial)
+        scale = gamma * discount * shift_left(scale)
+    return partial, scale
+
+
+def shift_left(x: Tensor, steps: int = 1) -> Tensor:
+    """x[:, t + steps] at t, zero at the last ones: [N, T, ...] -> [N, T, ...]."""
+    steps = min(steps, x.shape[1])
+    return torch.cat([x[:, steps:], torch.zeros_like(x[:, :steps])], dim=1)
 
 
 def max_backup(scores: Tensor) -> Tensor:
@@ -66,6 +64,43 @@ def max_backup(scores: Tensor) -> Tensor:
 def double_backup(online: Tensor, target: Tensor) -> Tensor:
     """V(s) = Q_target(s, argmax_a Q_online(s, a)): [N, T, A] twice -> [N, T] (van Hasselt et al. 2016, eq. 4)."""
     return target.gather(-1, online.argmax(-1, keepdim=True)).squeeze(-1)
+
+
+def soft_backup(scores: Tensor, temperature: float) -> Tensor:
+    """V(s) = tau log sum_a exp(Q(s, a) / tau) = E_pi[Q - tau log pi], pi = softmax(Q / tau): [..., A] -> [...].
+
+    Goes to max_a Q as tau goes to 0 (Haarnoja et al. 2017, eq. 3).
+    """
+    return temperature * torch.logsumexp(scores / temperature, -1)
+
+
+def soft_kl_value(scores: Tensor, reference: Tensor, beta: float) -> Tensor:
+    """V(s) = beta log sum_a pi_ref(a|s) exp(Q(s, a) / beta): Q and log pi_ref [..., A] -> [...].
+
+    (Jaques et al. 2017, KL control; Q and V in the unit of the reward, beta too.)
+    """
+    return beta * torch.logsumexp(reference + scores / beta, -1)
+
+
+def soft_kl_log_policy(scores: Tensor, reference: Tensor, beta: float) -> Tensor:
+    """log pi(a|s) = log pi_ref(a|s) + (Q(s, a) - V(s)) / beta with V of ``soft_kl_value``: [..., A] twice -> [..., A].
+
+    (Jaques et al. 2017; the policy that the soft value belongs to.)
+    """
+    return torch.log_softmax(reference + scores / beta, -1)
+
+
+def munchausen_reward(
+    reward: Tensor, action: Tensor, scores: Tensor, *, alpha: float, temperature: float, floor: float
+) -> Tensor:
+    """r_t + alpha clip(tau log pi(a_t|s_t), floor, 0), pi = softmax(Q / tau): [N, T], [N, T], Q [N, T, A] -> [N, T].
+
+    Q is the lagging copy's. The Munchausen target is this reward with ``soft_backup`` at the same tau:
+    ``n_step_targets(munchausen_reward(...), shift_left(soft_backup(scores, tau)), discount, gamma, n)``. It widens the
+    gaps between actions by 1 / (1 - alpha) where nothing is clipped (Vieillard et al. 2020, eq. 3 and theorem 2).
+    """
+    log_pi = torch.log_softmax(scores / temperature, -1).gather(-1, action[..., None]).squeeze(-1)
+    return reward + alpha * (temperature * log_pi).clamp(floor, 0.0)
 
 
 def dueling(value: Tensor, advantage: Tensor, legal: Tensor) -> Tensor:
@@ -88,35 +123,6 @@ def q_loss(q: Tensor, target: Tensor, kind: LossKind, delta: float = 1.0) -> Ten
     if kind == "mse":
         return 0.5 * (q - target) ** 2
     return F.huber_loss(q, target, reduction="none", delta=delta)
-
-
-def leave_one_out(returns: Tensor, samples: int) -> Tensor:
-    """A_i = R_i - mean of the other samples of the same observation: [B * k, ...] -> [B * k, ...].
-
-    (Kool et al. 2019; Ahmadian et al. 2024, eq. 8.) ValueError for k < 2.
-    """
-    if samples < 2:
-        raise ValueError("leave-one-out needs at least 2 samples of each observation")
-    grouped = returns.unflatten(0, (-1, samples))
-    mean = grouped.mean(1, keepdim=True)
-    advantage: Tensor = (grouped - mean) * (samples / (samples - 1))
-    return advantage.flatten(0, 1)
-
-
-def kl_k1(log_prob: Tensor, reference: Tensor) -> Tensor:
-    """log pi - log pi_ref: unbiased for KL(pi || ref) as a reward; never differentiate it as a loss (Schulman 2020)."""
-    return log_prob - reference
-
-
-def kl_k2(log_prob: Tensor, reference: Tensor) -> Tensor:
-    """(log pi - log pi_ref)^2 / 2: its gradient is that of KL(pi || ref) on policy (Schulman 2020)."""
-    return 0.5 * (log_prob - reference) ** 2
-
-
-def kl_k3(log_prob: Tensor, reference: Tensor) -> Tensor:
-    """exp(-u) - 1 + u with u = log pi - log pi_ref: unbiased, never negative; for logging (Schulman 2020)."""
-    u = log_prob - reference
-    return torch.exp(-u) - 1 + u
 
 
 def polyak(target: Mapping[str, Tensor], online: Mapping[str, Tensor], tau: float) -> None:
