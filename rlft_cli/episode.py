@@ -49,6 +49,7 @@ class Trajectory:
     reward: Tensor  # [N, T] the consequence of action[:, t]
     discount: Tensor  # [N, T] 1 while the episode goes on, 0 at its last decision
     mask: Tensor  # [N, T] bool: decision t exists
+    observed: Tensor  # [N, T] bool: its reward is known (0 where it is not); only such decisions are learned from
     advantage: Tensor  # [N, T] filled by Algorithm.prepare
     truncated: Tensor  # [N] bool: stopped by the horizon and not by the task
     greedy_reward: Tensor  # [N, T] reward of the greedy episode; zero unless the algorithm reads it
@@ -81,13 +82,14 @@ class Trajectory:
 
 
 def blank(observation: dict[str, Tensor], action: Tensor, mask: Tensor) -> Trajectory:
-    """A trajectory of known actions with everything else at zero; discount is 0 at the last decision."""
+    """A trajectory of known actions, observed, with everything else at zero; discount is 0 at the last decision."""
     zero = torch.zeros(action.shape, dtype=torch.float32, device=action.device)
     later = torch.cat([mask[:, 1:], torch.zeros_like(mask[:, :1])], dim=1)
     return Trajectory(
         observation=observation,
         action=action,
         mask=mask,
+        observed=mask,
         log_prob=zero,
         reward=zero,
         discount=later.float(),
@@ -96,6 +98,16 @@ def blank(observation: dict[str, Tensor], action: Tensor, mask: Tensor) -> Traje
         reference_log_prob=zero,
         truncated=torch.zeros(action.shape[0], dtype=torch.bool, device=action.device),
     )
+
+
+def to_rows(trajectory: Trajectory, dtype: np.dtype[Any]) -> list[Any]:
+    """The episodes as one structured array each, of the fields that ``dtype`` names; what ``from_rows`` reads."""
+    columns = {name: vars(trajectory)[name].cpu().numpy() for name in dtype.names or ()}
+    rows = [np.empty(length, dtype) for length in trajectory.mask.sum(1).tolist()]
+    for name, column in columns.items():
+        for n, row in enumerate(rows):
+            row[name] = column[n, : len(row)]
+    return rows
 
 
 def from_rows(example: Sequence[int], decisions: Sequence[Any], truncated: Sequence[bool]) -> Trajectory:

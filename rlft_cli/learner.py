@@ -12,12 +12,13 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from rlft_cli.algo import Algorithm
-from rlft_cli.episode import Trajectory, blank, demonstrate, rollout
+from rlft_cli.episode import Trajectory, blank, demonstrate, from_rows, rollout
 from rlft_cli.errors import RlftError
 from rlft_cli.explore import Explore
 from rlft_cli.explore.greedy import Greedy
-from rlft_cli.feedback import Feedback
+from rlft_cli.feedback import Feedback, Signal
 from rlft_cli.memory import Memory
+from rlft_cli.reactions import Counts, OnTheWay
 from rlft_cli.returns import action_log_prob, entropy, kl_k3
 from rlft_cli.reward import Batch, Reward
 from rlft_cli.sampler import BatchSampler
@@ -89,16 +90,6 @@ class Progress:
 
 
 @dataclass(kw_only=True)
-class Counts:
-    """What the learner was shown."""
-
-    label_examples: int = 0  # distinct examples whose labels were revealed
-    label_decisions: int = 0  # label decisions read, repeats included
-    reaction_episodes: int = 0  # episodes that got a reward
-    reaction_decisions: int = 0  # decisions that got a reward
-
-
-@dataclass(kw_only=True)
 class Training:
     """All that a training run holds; ``state_dict`` is what makes it resumable."""
 
@@ -120,6 +111,7 @@ class Training:
     counts: Counts = field(default_factory=Counts)
     target: TargetNetwork | None = None
     reference: Snapshot | None = None
+    log: Mapping[int, Any] | None = None  # by example, what another policy did: arrays of memory.replay.DECISION
 
     def __post_init__(self) -> None:
         """Build optimizer, generator and the copies of the policy that the algorithm needs."""
@@ -129,7 +121,11 @@ class Training:
         self.generator.manual_seed(self.seed * 1_000_003 + self.accelerator.process_index)
         self.memory_generator = torch.Generator()  # replay lives on the CPU
         self.memory_generator.manual_seed(self.seed * 7_368_787 + self.accelerator.process_index)
+        self.feedback_generator = torch.Generator()  # of noise and delays, apart from that of the actions
+        self.feedback_generator.manual_seed(self.seed * 5_915_587 + self.accelerator.process_index)
+        self.on_the_way = OnTheWay()
         self.seen_labels: set[int] = set()
+        self.seen_reactions: set[int] = set()
         if "reference" in self.algorithm.reads:
             self.reference = Snapshot(self.policy)
 
@@ -152,12 +148,15 @@ class Training:
             "sampler": self.sampler.state_dict(),
             "generator": self.generator.get_state(),
             "memory_generator": self.memory_generator.get_state(),
+            "feedback_generator": self.feedback_generator.get_state(),
             "torch_generator": torch.get_rng_state(),
+            "on_the_way": self.on_the_way.state_dict(),
             "step": self.step,
             "seen": self.seen,
             "nonfinite": self.nonfinite,
             "counts": vars(self.counts).copy(),
             "seen_labels": torch.tensor(sorted(self.seen_labels), dtype=torch.int64),
+            "seen_reactions": torch.tensor(sorted(self.seen_reactions), dtype=torch.int64),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -174,10 +173,13 @@ class Training:
         self.sampler.load_state_dict(state["sampler"])
         self.generator.set_state(state["generator"])
         self.memory_generator.set_state(state["memory_generator"])
+        self.feedback_generator.set_state(state["feedback_generator"])
         torch.set_rng_state(state["torch_generator"])
+        self.on_the_way.load_state_dict(state["on_the_way"])
         self.step, self.seen, self.nonfinite = state["step"], state["seen"], state["nonfinite"]
         self.counts = Counts(**state["counts"])
         self.seen_labels = set(state["seen_labels"].tolist())
+        self.seen_reactions = set(state["seen_reactions"].tolist())
 
 
 def require_finite(scores: Tensor, observation: dict[str, Tensor], when: str) -> None:
@@ -197,8 +199,8 @@ def learn(training: Training) -> Iterator[Progress]:
     while t.done < 1.0:
         t.policy.train(t.algorithm.needs == "labels")  # RL acts and learns without dropout: the same policy (law 8)
         ids, pass_ended = t.sampler.next()
-        signals = _collect(t, ids)
-        if t.memory.ready():
+        signals, news = _collect(t, ids)
+        if t.memory.ready() and (news or not t.memory.fresh):
             for _ in range(t.memory.replay_ratio):
                 batch = t.memory.sample(t.optim.batch_tokens, t.optim.max_batch_episodes, t.memory_generator)
                 signals.update(_update(t, batch))
@@ -207,27 +209,44 @@ def learn(training: Training) -> Iterator[Progress]:
         yield Progress(step=t.step, passes=t.seen / len(t.sampler), done=t.done, pass_ended=pass_ended, signals=signals)
 
 
-def _collect(t: Training, ids: list[int]) -> dict[str, float]:
-    """Make trajectories of the examples (this process's share of them) and remember them."""
+def _collect(t: Training, ids: list[int]) -> tuple[dict[str, float], bool]:
+    """Make trajectories of the examples (this process's share of them) and remember what there is to learn from.
+
+    Returns signals, and whether anything was remembered: rewards may be on their way.
+    """
     share = ids[t.accelerator.process_index :: t.accelerator.num_processes] or ids[:1]
+    cost = t.task.cost(share)
     if t.algorithm.needs == "labels":
-        fresh, signals = demonstrate(t.task, {"id": torch.tensor(share)}).to(t.accelerator.device), {}
+        fresh = demonstrate(t.task, {"id": torch.tensor(share)}).to(t.accelerator.device)
         t.seen_labels.update(share)
         t.counts.label_examples = len(t.seen_labels)
         t.counts.label_decisions += int(fresh.mask.sum())
-    else:
-        fresh = _act(t, share)
-        t.counts.reaction_episodes += fresh.action.shape[0]
-        t.counts.reaction_decisions += int(fresh.mask.sum())
-        signals = {
-            "reward": float(fresh.reward[fresh.mask].mean()),
-            "nonzero_actions": float((fresh.action[fresh.mask] != 0).float().mean()),
-        }
-    t.memory.add(fresh, t.task.cost(share))
-    return signals
+        t.memory.add(fresh, cost)
+        return {}, True
+    fresh, signal = _act(t, share) if t.log is None else _read(t, t.log, share)
+    signals = {"nonzero_actions": float((fresh.action[fresh.mask] != 0).float().mean())}
+    if bool(signal.observed.any()):
+        signals["reward"] = float(signal.reward[signal.observed].mean())
+    if not (len(t.on_the_way) or bool(signal.delay_steps.any())):
+        _remember(t, fresh, signal, cost)
+        return signals, True
+    t.on_the_way.add(fresh, signal, cost, t.step)
+    arrived = t.on_the_way.take(t.step)
+    if arrived is not None:
+        _remember(t, *arrived)
+    return signals, arrived is not None
 
 
-def _act(t: Training, ids: list[int]) -> Trajectory:
+def _remember(t: Training, trajectory: Trajectory, signal: Signal, cost: list[int]) -> None:
+    """Give the memory a trajectory whose rewards are there, and count them."""
+    reacted = (signal.reactions.reshape(-1, trajectory.samples) > 0).any(1).cpu()
+    t.seen_reactions.update(trajectory.observation["id"].cpu()[reacted].tolist())
+    t.counts.add(signal)
+    t.counts.reaction_examples = len(t.seen_reactions)
+    t.memory.add(trajectory, cost)
+
+
+def _act(t: Training, ids: list[int]) -> tuple[Trajectory, Signal]:
     """Roll out, judge, and let through what the feedback allows; labels stay on the reward's side (law 6)."""
     observation = _inputs(t, ids)
     k = t.algorithm.samples
@@ -240,18 +259,48 @@ def _act(t: Training, ids: list[int]) -> Trajectory:
         trajectory = rollout(
             t.policy, t.task, observation, t.explore, samples=k, progress=t.done, generator=t.generator, values=values
         )
-        if t.reference is not None:
-            scores = t.explore.warp(t.reference(observation, trajectory.action).scores)
-            trajectory = replace(trajectory, reference_log_prob=action_log_prob(scores, trajectory.action))
         greedy = _greedy(t, observation) if "greedy" in t.algorithm.reads else None
-    repeated = [i for i in ids for _ in range(k)]
-    trajectory = replace(trajectory, reward=t.feedback(judge(t, trajectory, repeated), trajectory.mask))
+    trajectory = _with_reference(t, trajectory)
+    signal = _feedback(t, trajectory, [i for i in ids for _ in range(k)])
+    trajectory = replace(trajectory, reward=signal.reward, observed=signal.observed)
     if greedy is not None:
-        reward = t.feedback(judge(t, greedy, ids), greedy.mask).repeat_interleave(k, dim=0)
+        told = _feedback(t, greedy, ids)
+        t.counts.add(told)
+        reward = told.reward.repeat_interleave(k, dim=0)
         trajectory = replace(trajectory, greedy_reward=fold(reward, trajectory.mask))
-        t.counts.reaction_episodes += greedy.action.shape[0]
-        t.counts.reaction_decisions += int(greedy.mask.sum())
-    return trajectory
+    return trajectory, signal
+
+
+def _with_reference(t: Training, trajectory: Trajectory) -> Trajectory:
+    """With the log-probabilities of the reference policy, where the algorithm reads them."""
+    if t.reference is None:
+        return trajectory
+    with t.accelerator.autocast():
+        scores = t.explore.warp(t.reference(trajectory.observation, trajectory.action).scores)
+    return replace(trajectory, reference_log_prob=action_log_prob(scores, trajectory.action))
+
+
+def _read(t: Training, log: Mapping[int, Any], ids: list[int]) -> tuple[Trajectory, Signal]:
+    """What another policy did with the examples, and what the feedback lets through of its rewards."""
+    logged = from_rows(example=ids, decisions=[log[i] for i in ids], truncated=[False] * len(ids))
+    logged = replace(logged.to(t.accelerator.device), observation=_inputs(t, ids))
+    logged = replace(logged, truncated=t.task.truncated(logged.action, logged.mask))
+    batch = Batch(references=[], predictions=[], labels=t.task.labels)
+    signal = t.feedback(logged.reward, logged, batch, t.feedback_generator)
+    return _with_reference(t, replace(logged, reward=signal.reward, observed=signal.observed)), signal
+
+
+def _feedback(t: Training, trajectory: Trajectory, ids: list[int]) -> Signal:
+    """What the learner is told of a trajectory whose rows belong to the examples ``ids`` [N]."""
+    batch = Batch(
+        references=t.task.references(ids),
+        predictions=t.task.decode(trajectory.action, trajectory.mask, ids),
+        labels=t.task.labels,
+    )
+    reward = torch.zeros_like(trajectory.reward)
+    if t.feedback.reads_reward:
+        reward = t.reward(trajectory.action, trajectory.mask, batch)
+    return t.feedback(reward, trajectory, batch, t.feedback_generator)
 
 
 def _greedy(t: Training, observation: dict[str, Tensor]) -> Trajectory:
@@ -265,16 +314,6 @@ def _greedy(t: Training, observation: dict[str, Tensor]) -> Trajectory:
         generator=t.generator,
         values=t.algorithm.values,
     )
-
-
-def judge(t: Training, trajectory: Trajectory, ids: list[int]) -> Tensor:
-    """Reward [N, T] of a trajectory whose rows belong to the examples ``ids`` [N]."""
-    batch = Batch(
-        references=t.task.references(ids),
-        predictions=t.task.decode(trajectory.action, trajectory.mask, ids),
-        labels=t.task.labels,
-    )
-    return t.reward(trajectory.action, trajectory.mask, batch)
 
 
 def fold(reward: Tensor, mask: Tensor) -> Tensor:
@@ -291,7 +330,8 @@ def _inputs(t: Training, ids: list[int]) -> dict[str, Tensor]:
 def _update(t: Training, batch: Trajectory) -> dict[str, float]:
     """One optimizer step on a batch, in micro-batches whose sizes do not matter (law 2)."""
     batch = _without_masked(t.algorithm.prepare(batch.to(t.accelerator.device)))
-    decisions = t.accelerator.reduce(batch.mask.sum().float(), "sum")
+    told = batch.mask & batch.observed
+    decisions = t.accelerator.reduce(told.sum().float(), "sum").clamp(min=1.0)  # nobody may have reacted to a batch
     rows = torch.arange(batch.observation["id"].shape[0], device=batch.action.device)
     loss_sum = 0.0
     signals: dict[str, float] = {}
@@ -314,7 +354,7 @@ def _update(t: Training, batch: Trajectory) -> dict[str, float]:
         t.target.follow()
         signals["target_lag"] = float(t.target.lag)
     if t.algorithm.on_policy and t.algorithm.needs == "rewards":
-        signals["zero_advantage"] = float((batch.advantage[batch.mask] == 0).float().mean())
+        signals["zero_advantage"] = float((batch.advantage[told] == 0).float().sum() / told.sum().clamp(min=1))
     return {"loss": loss_sum, "grad_norm": norm, **signals}
 
 
@@ -338,7 +378,8 @@ def _loss(t: Training, part: Trajectory) -> tuple[Tensor, dict[str, float]]:
                 signals["kl"] = float(
                     torch.where(part.mask, kl_k3(log_prob, part.reference_log_prob), 0.0).sum(1).mean()
                 )
-    return torch.where(part.mask, loss, torch.zeros_like(loss)).sum(), signals
+    told = part.mask & part.observed  # a decision without a reaction is not learned from (docs/decisions/0013)
+    return torch.where(told, loss, torch.zeros_like(loss)).sum(), signals
 
 
 def _without_masked(batch: Trajectory) -> Trajectory:

@@ -12,7 +12,13 @@ from rlft_cli.options import Library
 from rlft_cli.sources import NoSuchTarget, read_target
 
 Traits = Mapping[str, Any]
-_WHAT = {"model": "decides", "algo": "decisions", "reward": "decisions", "explore": "decisions"}
+_WHAT = {
+    "model": "decides",
+    "algo": "decisions",
+    "reward": "decisions",
+    "feedback": "decisions",
+    "explore": "decisions",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,12 +57,15 @@ def impossible_pairs(pairing: Pairing) -> Iterator[Problem]:
     yield from _decisions(pairing)
     yield from _labels(pairing)
     yield from _on_policy(pairing)
+    yield from _signals(pairing)
+    yield from _credit(pairing)
+    yield from _probabilities(pairing)
     if pairing.values.get("run_dir") is not None and pairing.values.get("resume") is not None:
         yield Problem(key="run_dir, resume", text="a resumed run goes on in its own folder; leave run_dir out")
 
 
 def _decisions(pairing: Pairing) -> Iterator[Problem]:
-    """The task's decisions must be among those that model, algorithm, reward and exploration can handle."""
+    """The task's decisions must be among those that model, algorithm, reward, feedback and exploration can handle."""
     wanted = pairing.traits("task").get("decisions")
     for group, trait in _WHAT.items():
         able = _able(pairing.values.get(group), trait)
@@ -103,10 +112,69 @@ def _on_policy(pairing: Pairing) -> Iterator[Problem]:
         text = f"{name} is on-policy: it learns from fresh episodes only, {pairing.name('memory')} keeps old ones"
         mine = pairing.others("memory", lambda traits: traits.get("fresh") is True)
         yield _problem(pairing, "algo", "memory", text, mine, theirs)
+    if algo.get("needs") == "rewards" and pairing.traits("feedback").get("fresh") is False:
+        text = f"{name} is on-policy: it learns from what it has just done, {pairing.name('feedback')} tells of older acts"
+        mine = pairing.others("feedback", _is_like_bandit)
+        yield _problem(pairing, "algo", "feedback", text, mine, theirs)
     if algo.get("needs") == "rewards" and pairing.traits("explore").get("on_policy") is False:
         text = f"{name} is on-policy: it must sample from the policy itself, {pairing.name('explore')} does not"
         mine = pairing.others("explore", lambda traits: traits.get("on_policy") is True)
         yield _problem(pairing, "algo", "explore", text, mine, theirs)
+
+
+def _is_like_bandit(traits: Traits) -> bool:
+    """Feedback that passes on the configured reward at once."""
+    return traits.get("reads_reward") is True and traits.get("fresh") is True and traits.get("reveals") == "rewards"
+
+
+def _signals(pairing: Pairing) -> Iterator[Problem]:
+    """A reward that is a control must be what is learned from; noise must fall on what a reward is about."""
+    feedback, reward = pairing.traits("feedback"), pairing.traits("reward")
+    if reward.get("control") is True and feedback.get("reads_reward") is False:
+        text = f"{pairing.name('reward')} is a control of what is learned from, {pairing.name('feedback')} has a signal of its own"
+        yield _problem(pairing, "reward", "feedback", text, pairing.others("feedback", _is_like_bandit), "")
+    given = pairing.values.get("feedback")
+    unit = given.get("unit") if isinstance(given, dict) else None
+    if unit == "decision" and (
+        reward.get("pays") == "episode" or pairing.traits("task").get("decisions") == "tokens"
+    ):
+        text = f"{pairing.name('reward')} is one number an episode, the noise is on each decision; type feedback.unit=episode"
+        yield Problem(key=f"{pairing.name('feedback')} feedback.unit=decision", text=text)
+
+
+def _credit(pairing: Pairing) -> Iterator[Problem]:
+    """One number an episode, told at its end, must reach the decisions before."""
+    feedback, algo = pairing.values.get("feedback"), pairing.values.get("algo")
+    if not (isinstance(feedback, dict) and isinstance(algo, dict)):
+        return
+    whole = pairing.traits("feedback").get("pays") == "episode" or feedback.get("unit") == "episode"
+    several = pairing.traits("task").get("decisions") in ("tags", "tokens")
+    if whole and several and algo.get("gamma") == 0 and algo.get("credit") != "episode":
+        text = f"tells one number at the end of an episode, and with algo.gamma={algo['gamma']} no decision but the last hears of it"
+        more = " algo.loss_kind=huber" if algo.get("loss_kind") == "bce" else ""
+        yield Problem(key=pairing.name("feedback"), text=f"{text}; type algo.gamma=1{more}")
+
+
+def _probabilities(pairing: Pairing) -> Iterator[Problem]:
+    """A Q that is the logit of a 0/1 reward needs signals in [0, 1]."""
+    feedback, algo = pairing.values.get("feedback"), pairing.values.get("algo")
+    if not (isinstance(feedback, dict) and isinstance(algo, dict)) or algo.get("loss_kind") != "bce":
+        return
+    faults = []
+    if _number(feedback.get("rejected")) < 0:
+        faults.append((f"feedback.rejected={feedback['rejected']}", "feedback.rejected=0"))
+    if _number(feedback.get("gaussian")) > 0:
+        faults.append((f"feedback.gaussian={feedback['gaussian']}", "feedback.gaussian=0"))
+    if feedback.get("correct") is True and _number(feedback.get("flip_zero")) + _number(feedback.get("flip_one")) > 0:
+        faults.append(("feedback.correct=true", "feedback.correct=false"))
+    for fault, way in faults:
+        text = f"shows rewards outside [0, 1], algo.loss_kind=bce reads them as probabilities; type {way} or algo.loss_kind=mse"
+        yield Problem(key=f"{pairing.name('feedback')} {fault}", text=text)
+
+
+def _number(value: Any) -> float:
+    """A number as it is; 0 for anything else, which is reported elsewhere."""
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else 0.0
 
 
 def _problem(pairing: Pairing, first: str, second: str, text: str, mine: str, theirs: str) -> Problem:

@@ -18,8 +18,9 @@ from omegaconf import DictConfig, OmegaConf
 from rlft_cli import artifact, pipeline
 from rlft_cli.console import Cell, Console
 from rlft_cli.errors import RlftError, UsageError
-from rlft_cli.learner import Counts, NonFiniteError, Progress, Training, learn
+from rlft_cli.learner import NonFiniteError, Progress, Training, learn
 from rlft_cli.metrics.bootstrap import Interval
+from rlft_cli.reactions import Counts
 from rlft_cli.reward import Reward
 from rlft_cli.through_hydra import run_choices
 

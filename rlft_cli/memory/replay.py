@@ -9,10 +9,17 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 import torch
 
-from rlft_cli.episode import Trajectory, from_rows
+from rlft_cli.episode import Trajectory, from_rows, to_rows
 
 DECISION = np.dtype(
-    [("action", "<i4"), ("reward", "<f4"), ("log_prob", "<f4"), ("reference_log_prob", "<f4"), ("greedy_reward", "<f4")]
+    [
+        ("action", "<i4"),
+        ("reward", "<f4"),
+        ("observed", "?"),
+        ("log_prob", "<f4"),
+        ("reference_log_prob", "<f4"),
+        ("greedy_reward", "<f4"),
+    ]
 )
 _BUCKET_EDGES = np.array([8, 12, 16, 20, 24, 32, 40, 48, 64, 80, 96, 128, 192, 256, 384, 512, 1024, 1 << 30])
 
@@ -48,12 +55,8 @@ class Replay:
     def add(self, trajectory: Trajectory, cost: list[int]) -> None:
         """Store each episode; the oldest goes when the ring is full."""
         k, ids = trajectory.samples, trajectory.observation["id"].tolist()
-        lengths, truncated = trajectory.mask.sum(1).tolist(), trajectory.truncated.tolist()
-        columns = {name: getattr(trajectory, name).cpu().numpy() for name in DECISION.names or ()}
-        for row, length in enumerate(lengths):
-            episode = np.empty(length, DECISION)
-            for name, column in columns.items():
-                episode[name] = column[row, :length]
+        truncated = trajectory.truncated.tolist()
+        for row, episode in enumerate(to_rows(trajectory, DECISION)):
             self._put(episode, ids[row // k], cost[row // k], truncated[row])
 
     def _put(self, episode: Any, example: int, cost: int, truncated: bool) -> None:
