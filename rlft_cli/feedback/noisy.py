@@ -57,7 +57,9 @@ class Noisy:
             reactions = each_decision(observed, batch)
             return at_once(self._shown(reward, observed, generator), observed, reactions)
         given = torch.where(mask, reward, torch.zeros_like(reward)).sum(1, keepdim=True)
-        here = (torch.rand(len(mask), 1, generator=generator).to(mask.device) >= self.missing) & mask.any(1, keepdim=True)
+        here = (torch.rand(len(mask), 1, generator=generator).to(mask.device) >= self.missing) & mask.any(
+            1, keepdim=True
+        )
         shown = self._shown(given, here, generator)
         return at_once(at_last_decision(shown[:, 0].tolist(), mask), mask & here, here.long()[:, 0])
 
