@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +23,31 @@ _LEGAL_ABOVE = -1e8
 def legal_actions(scores: Tensor) -> Tensor:
     """Say which actions may be taken: [..., A] scores -> bool [..., A]."""
     return scores > _LEGAL_ABOVE
+
+
+def draw(probability: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw one action a row with the given chances, by inverting the cumulative distribution: [n, A] -> [n] int64.
+
+    Rows need not sum to one. One uniform number a row, where ``torch.multinomial`` draws one for each of the A actions;
+    the first action whose cumulative chance is above the number is never one of chance zero.
+    """
+    cumulative = probability.cumsum(-1, dtype=torch.float64)
+    uniform = torch.rand(len(probability), 1, dtype=torch.float64, device=probability.device, generator=generator)
+    return torch.searchsorted(cumulative, uniform * cumulative[:, -1:], right=True).squeeze(-1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """The next decision of the n episodes that go on, as an explorer sees it."""
+
+    scores: Tensor  # [n, A] in the unit of the reward
+    legal: Tensor  # [n, A] bool
+    progress: float  # part of the training budget spent, 0 to 1, for schedules
+    t: int  # its number in the episode; 0 begins new episodes
+    rows: Tensor  # [n] int64, which of the N episodes they are
+    length: Tensor  # [n] int64, how many decisions each episode has, or its horizon
+    features: Tensor | None  # [n, H] what the last layer reads; None where the actions are tokens
+    table: Callable[[], tuple[Tensor, Tensor]]  # of tags and classes: scores and legal [n, T, P, A] after every action
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,10 +82,14 @@ class Trajectory:
         }
         return replace(self, observation={k: v.to(device) for k, v in self.observation.items()}, **moved)
 
+    def episodes(self, rows: Tensor) -> Tensor:
+        """Episodes [b * k] of the observations ``rows`` [b]."""
+        k = self.samples
+        return (rows[:, None] * k + torch.arange(k, device=rows.device)[None, :]).reshape(-1)
+
     def select(self, rows: Tensor) -> Trajectory:
         """Keep the observations ``rows`` [b] with all their samples, and of the observation only its "id"."""
-        k = self.samples
-        episodes = (rows[:, None] * k + torch.arange(k, device=rows.device)[None, :]).reshape(-1)
+        episodes = self.episodes(rows)
         width = max(1, int(self.mask[episodes].sum(1).max())) if len(episodes) else 1
         cut: dict[str, Any] = {}
         for f in fields(self):
@@ -131,17 +161,29 @@ def rollout(
     """Act until every episode is done; rewards are left at zero.
 
     ``values`` brings scores [n, A] into the unit of the reward before the explorer sees them. The input is read once;
-    each decision touches the head (or the cached decoder) of all episodes at once.
+    each decision touches the head (or the cached decoder) of all episodes at once. What the explorer draws for whole
+    episodes goes to the policy beside the input, and is not kept.
     """
-    state, cache = task.reset(observation, samples), policy.begin(observation, samples)
+    state = task.reset(observation, samples)
+    drawn = explore.perturb(len(state.done), policy.width, policy.actions, generator)
+    cache = policy.begin(observation | drawn, samples)
     actions, log_probs, masks = [], [], []
     while not bool(state.done.all()):
-        scores, cache = policy.step(cache, state)
+        output, cache = policy.step(cache, state)
         active = ~state.done
-        rows = scores[active]
-        chosen, chosen_log_prob = explore(values(rows), legal_actions(rows), progress, generator)
+        decision = Decision(
+            scores=values(output.scores[active]),
+            legal=legal_actions(output.scores[active]),
+            progress=progress,
+            t=state.t,
+            rows=active.nonzero().squeeze(-1),
+            length=state.length[active],
+            features=None if output.features is None else output.features[active],
+            table=partial(_table, policy, cache, active, values),
+        )
+        chosen, chosen_log_prob = explore(decision, generator)
         action = torch.zeros_like(state.previous)
-        log_prob = torch.zeros(action.shape, device=scores.device)
+        log_prob = torch.zeros(action.shape, device=action.device)
         action[active], log_prob[active] = chosen, chosen_log_prob.float()
         actions.append(action)
         log_probs.append(log_prob)
@@ -151,6 +193,11 @@ def rollout(
     return replace(
         trajectory, log_prob=torch.stack(log_probs, 1), truncated=task.truncated(trajectory.action, trajectory.mask)
     )
+
+
+def _table(policy: Policy, cache: Any, active: Tensor, values: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+    scores = policy.table(cache)[active]
+    return values(scores), legal_actions(scores)
 
 
 def demonstrate(task: Task, observation: dict[str, Tensor]) -> Trajectory:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -12,8 +13,8 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from rlft_cli.algo import Algorithm
-from rlft_cli.episode import Trajectory, blank, demonstrate, from_rows, rollout
-from rlft_cli.errors import RlftError
+from rlft_cli.episode import Trajectory, blank, demonstrate, from_rows, legal_actions, rollout
+from rlft_cli.errors import RlftError, UsageError
 from rlft_cli.explore import Explore
 from rlft_cli.explore.greedy import Greedy
 from rlft_cli.feedback import Feedback, Signal
@@ -108,6 +109,8 @@ class Training:
     step: int = 0
     seen: int = 0
     nonfinite: int = 0
+    regret: int = 0  # wrong decisions so far, see ``_regret``
+    decided: int = 0  # decisions that were held against the reference
     counts: Counts = field(default_factory=Counts)
     target: TargetNetwork | None = None
     reference: Snapshot | None = None
@@ -143,7 +146,7 @@ class Training:
             "target": self.target.state_dict() if self.target else {},
             "reference": self.reference.state_dict() if self.reference else {},
             "memory": self.memory.state_dict(),
-            "explore": self.explore.state_dict(),
+            "explore": {name: tensor.clone() for name, tensor in self.explore.state.items()},
             "algorithm": dict(self.algorithm.state),
             "sampler": self.sampler.state_dict(),
             "generator": self.generator.get_state(),
@@ -154,6 +157,8 @@ class Training:
             "step": self.step,
             "seen": self.seen,
             "nonfinite": self.nonfinite,
+            "regret": self.regret,
+            "decided": self.decided,
             "counts": vars(self.counts).copy(),
             "seen_labels": torch.tensor(sorted(self.seen_labels), dtype=torch.int64),
             "seen_reactions": torch.tensor(sorted(self.seen_reactions), dtype=torch.int64),
@@ -168,7 +173,8 @@ class Training:
         if self.reference:
             self.reference.load_state_dict(state["reference"])
         self.memory.load_state_dict(state["memory"])
-        self.explore.load_state_dict(state["explore"])
+        self.explore.state.clear()
+        self.explore.state.update({name: tensor.clone() for name, tensor in state["explore"].items()})
         self.algorithm.state.update(state["algorithm"])
         self.sampler.load_state_dict(state["sampler"])
         self.generator.set_state(state["generator"])
@@ -177,6 +183,7 @@ class Training:
         torch.set_rng_state(state["torch_generator"])
         self.on_the_way.load_state_dict(state["on_the_way"])
         self.step, self.seen, self.nonfinite = state["step"], state["seen"], state["nonfinite"]
+        self.regret, self.decided = state["regret"], state["decided"]
         self.counts = Counts(**state["counts"])
         self.seen_labels = set(state["seen_labels"].tolist())
         self.seen_reactions = set(state["seen_reactions"].tolist())
@@ -244,6 +251,18 @@ def _remember(t: Training, trajectory: Trajectory, signal: Signal, cost: list[in
     t.counts.add(signal)
     t.counts.reaction_examples = len(t.seen_reactions)
     t.memory.add(trajectory, cost)
+    t.explore.observe(trajectory, partial(_features, t))
+
+
+@torch.no_grad()
+def _features(t: Training, trajectory: Trajectory) -> Tensor:
+    """What the last layer reads of each decision [N, T, H], by the policy as it is now."""
+    observation = trajectory.observation
+    if len(observation) == 1:
+        observation = _inputs(t, observation["id"].tolist())
+    with t.accelerator.autocast():
+        features: Tensor = t.policy(observation, trajectory.action).features
+    return features
 
 
 def _act(t: Training, ids: list[int]) -> tuple[Trajectory, Signal]:
@@ -260,6 +279,8 @@ def _act(t: Training, ids: list[int]) -> tuple[Trajectory, Signal]:
             t.policy, t.task, observation, t.explore, samples=k, progress=t.done, generator=t.generator, values=values
         )
         greedy = _greedy(t, observation) if "greedy" in t.algorithm.reads else None
+    if t.task.decisions != "tokens":
+        _regret(t, trajectory, ids)
     trajectory = _with_reference(t, trajectory)
     signal = _feedback(t, trajectory, [i for i in ids for _ in range(k)])
     trajectory = replace(trajectory, reward=signal.reward, observed=signal.observed)
@@ -271,12 +292,30 @@ def _act(t: Training, ids: list[int]) -> tuple[Trajectory, Signal]:
     return trajectory, signal
 
 
+def _regret(t: Training, trajectory: Trajectory, ids: list[int]) -> None:
+    """Add to the regret of the run, R = sum over decisions of r*(x) - r(x, a), for the log alone: nothing learns from it.
+
+    Counted for the reward that is 1 where a decision is that of the reference and 0 elsewhere, whatever the run is paid in:
+    there r* = 1, and the regret is the number of wrong decisions before they are learned from (METHODS 4).
+    """
+    right, _ = t.task.demonstration(ids)
+    wrong = trajectory.action != right.to(trajectory.action.device).repeat_interleave(trajectory.samples, dim=0)
+    t.regret += int((wrong & trajectory.mask).sum())
+    t.decided += int(trajectory.mask.sum())
+
+
 def _with_reference(t: Training, trajectory: Trajectory) -> Trajectory:
     """With the log-probabilities of the reference policy, where the algorithm reads them."""
     if t.reference is None:
         return trajectory
     with t.accelerator.autocast():
         scores = t.explore.warp(t.reference(trajectory.observation, trajectory.action).scores)
+    known = legal_actions(scores.gather(-1, trajectory.action[..., None]).squeeze(-1))
+    if not bool(known[trajectory.mask].all()):
+        raise UsageError(
+            "the reference policy gives no chance to an action that was taken, because top_k or top_p cuts it off there, so "
+            "that the KL is infinite; type explore.top_k=0 explore.top_p=1.0, or algo.kl_coefficient=0"
+        )
     return replace(trajectory, reference_log_prob=action_log_prob(scores, trajectory.action))
 
 
@@ -335,11 +374,15 @@ def _update(t: Training, batch: Trajectory) -> dict[str, float]:
     if not bool(decisions > 0):  # nobody reacted to any of it, in no process
         return {}
     rows = torch.arange(batch.observation["id"].shape[0], device=batch.action.device)
+    drawn = {}  # once for all parts
+    if t.algorithm.needs == "rewards":
+        drawn = t.explore.perturb(len(batch.action), t.policy.width, t.policy.actions, t.generator)
     loss_sum = 0.0
     signals: dict[str, float] = {}
     for chunk in rows.chunk(t.optim.micro_batches):
         part = batch if t.optim.micro_batches == 1 else batch.select(chunk)
-        loss, signals = _loss(t, part)
+        episodes = batch.episodes(chunk)
+        loss, signals = _loss(t, part, {name: tensor[episodes] for name, tensor in drawn.items()})
         loss = loss * (t.accelerator.num_processes / decisions)  # DDP averages over processes
         t.accelerator.backward(loss)
         loss_sum += float(loss.detach())
@@ -360,13 +403,13 @@ def _update(t: Training, batch: Trajectory) -> dict[str, float]:
     return {"loss": loss_sum, "grad_norm": norm, **signals}
 
 
-def _loss(t: Training, part: Trajectory) -> tuple[Tensor, dict[str, float]]:
-    """Summed loss of a micro-batch, and signals of its decisions."""
+def _loss(t: Training, part: Trajectory, drawn: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
+    """Summed loss of a micro-batch, and signals of its decisions; ``drawn`` perturbs the policy, not its target."""
     observation = part.observation
     if len(observation) == 1:
         observation = _inputs(t, observation["id"].tolist())
     with t.accelerator.autocast():
-        output = t.wrapped(observation, part.action)
+        output = t.wrapped(observation | drawn, part.action)
         target = t.target(observation, part.action) if t.target is not None else None
     if t.algorithm.needs == "rewards":
         output = replace(output, scores=t.explore.warp(output.scores))
@@ -381,6 +424,8 @@ def _loss(t: Training, part: Trajectory) -> tuple[Tensor, dict[str, float]]:
                     torch.where(part.mask, kl_k3(log_prob, part.reference_log_prob), 0.0).sum(1).mean()
                 )
     told = part.mask & part.observed  # a decision without a reaction is not learned from (docs/decisions/0013)
+    if t.algorithm.needs == "rewards":  # nor one that truncated sampling would by now not take: its chance is 0
+        told = told & legal_actions(output.scores.gather(-1, part.action[..., None]).squeeze(-1))
     return torch.where(told, loss, torch.zeros_like(loss)).sum(), signals
 
 

@@ -57,6 +57,7 @@ def impossible_pairs(pairing: Pairing) -> Iterator[Problem]:
     yield from _decisions(pairing)
     yield from _labels(pairing)
     yield from _on_policy(pairing)
+    yield from _exploration(pairing)
     yield from _signals(pairing)
     yield from _credit(pairing)
     yield from _probabilities(pairing)
@@ -122,6 +123,23 @@ def _on_policy(pairing: Pairing) -> Iterator[Problem]:
         text = f"{name} is on-policy: it must sample from the policy itself, {pairing.name('explore')} does not"
         mine = pairing.others("explore", lambda traits: traits.get("on_policy") is True)
         yield _problem(pairing, "algo", "explore", text, mine, theirs)
+
+
+def _exploration(pairing: Pairing) -> Iterator[Problem]:
+    """A search that adds up values needs those of single decisions; a KL needs all actions of the policy."""
+    algo, explore = pairing.values.get("algo"), pairing.values.get("explore")
+    if not (isinstance(algo, dict) and isinstance(explore, dict)):
+        return
+    gamma = algo.get("gamma")
+    if pairing.traits("explore").get("sums_values") is True and isinstance(gamma, int | float) and gamma > 0:
+        text = f"adds up values of single decisions, but with algo.gamma={gamma} a value counts what follows too"
+        yield Problem(key=pairing.name("explore"), text=f"{text}; type algo.gamma=0")
+    cut = [f"explore.{key}" for key, whole in (("top_k", 0), ("top_p", 1)) if explore.get(key, whole) != whole]
+    price = algo.get("kl_coefficient")
+    if cut and pairing.traits("algo").get("on_policy") is True and isinstance(price, int | float) and price > 0:
+        text = f"cuts actions off, and the KL that algo.kl_coefficient={price} pays for is infinite where the reference does"
+        whole = "explore.top_k=0 explore.top_p=1.0"
+        yield Problem(key=" ".join(cut), text=f"{text}; type {whole} or, instead, algo.kl_coefficient=0")
 
 
 def _is_like_bandit(traits: Traits) -> bool:

@@ -127,6 +127,7 @@ def new_setup(config: DictConfig) -> Setup:
     accelerator = build(config.hardware).accelerator()
     torch.manual_seed(config.seed)
     settings, model, algorithm = build(config.task), build(config.model), build(config.algo)
+    reads = algorithm.reads | frozenset(build(config.explore).reads)
     splits: Splits = build(config.data).load(settings.rows)
     if config.init is None:
         folder, labels = model.open(), settings.fit(splits.train)
@@ -138,7 +139,7 @@ def new_setup(config: DictConfig) -> Setup:
     feedback = build(config.feedback)
     log = log_for(task, feedback.log) if isinstance(feedback, Logged) else None
     tuning = build(config.tuning)
-    policy = tuning.apply(model.policy(folder, task, algorithm.reads))
+    policy = tuning.apply(model.policy(folder, task, reads))
     rows = {"train": splits.train.to_list(), "dev": splits.dev.to_list(), "test": splits.test.to_list()}
     most = config.evaluation.max_examples
     ids = {split: add_rows(task, some, None if split == "train" else most) for split, some in rows.items()}

@@ -209,7 +209,12 @@ def test_rl_acts_and_learns_without_dropout_and_supervised_with() -> None:
 def test_warm_copies_are_made_only_where_they_are_read() -> None:
     task = bind(tagged_rows(24), tiny())
     assert training(policy_of(tiny(), task), task, dqn()).reference is None
-    made = training(policy_of(tiny(), task), task, reinforce(kl_coefficient=0.1), explore=Sample(temperature=1.0))
+    made = training(
+        policy_of(tiny(), task),
+        task,
+        reinforce(kl_coefficient=0.1),
+        explore=Sample(temperature=1.0, top_k=0, top_p=1.0),
+    )
     assert made.reference is not None
     before = {name: weight.clone() for name, weight in made.reference.weights.items()}
     kl = [p.signals["kl"] for p in learn(made)]
@@ -288,8 +293,11 @@ RECIPES: dict[str, Any] = {
         dqn(gamma=0.3, loss_kind="huber", dueling=True, target_tau=0.1),
         {"explore": exploring(), "memory": Replay(capacity=500, warmup_episodes=16, replay_ratio=2)},
     ),
-    "reinforce": lambda: (reinforce(), {"explore": Sample(temperature=1.0)}),
-    "self_critical": lambda: (reinforce(samples=2, baseline="self_critical"), {"explore": Sample(temperature=1.0)}),
+    "reinforce": lambda: (reinforce(), {"explore": Sample(temperature=1.0, top_k=0, top_p=1.0)}),
+    "self_critical": lambda: (
+        reinforce(samples=2, baseline="self_critical"),
+        {"explore": Sample(temperature=1.0, top_k=0, top_p=1.0)},
+    ),
 }
 
 
@@ -340,7 +348,7 @@ def test_reinforce_climbs_sentence_f1() -> None:
         count=16,
         passes=150.0,
         optim=optim(**QUICK),
-        explore=Sample(temperature=1.0),
+        explore=Sample(temperature=1.0, top_k=0, top_p=1.0),
         reward=SentenceF1(),
     )
     before = measured(made, list(range(16)))["f1"]
@@ -357,7 +365,7 @@ def test_a_constant_reward_teaches_nothing() -> None:
         policy,
         task,
         reinforce(),
-        explore=Sample(temperature=1.0),
+        explore=Sample(temperature=1.0, top_k=0, top_p=1.0),
         optim=optim(weight_decay=0.0),
         reward=lambda action, mask, batch: mask.float(),
     )

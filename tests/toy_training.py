@@ -18,6 +18,7 @@ from rlft_cli.algo.reinforce import Reinforce
 from rlft_cli.algo.supervised import Supervised
 from rlft_cli.compose import compose
 from rlft_cli.config import check, config_folder, is_text_key
+from rlft_cli.episode import Decision
 from rlft_cli.explore.greedy import Greedy
 from rlft_cli.feedback.bandit import Bandit
 from rlft_cli.feedback.full import Full
@@ -249,9 +250,12 @@ def plain_gradient_steps(made: Training, rate: float) -> None:
 class TablePolicy(nn.Module):
     """Scores (and values) of every decision as free weights: [N, T, A] and [N, T]."""
 
+    width = 0
+
     def __init__(self, scores: Tensor, value: Tensor | None = None) -> None:
         super().__init__()
         self.scores = nn.Parameter(scores.clone())
+        self.actions = scores.shape[-1]
         self.value = None if value is None else nn.Parameter(value.clone())
 
     def forward(self, observation: dict[str, Tensor], action: Tensor) -> Output:
@@ -319,6 +323,26 @@ def config_of(*words: str) -> DictConfig:
     config = OmegaConf.create(composed.values)
     assert isinstance(config, DictConfig)
     return config
+
+
+# -- decisions -----------------------------------------------------------------------------------------------------
+
+
+def decision(
+    scores: Tensor, legal: Tensor | None = None, progress: float = 0.0, features: Tensor | None = None, t: int = 0
+) -> Decision:
+    """One decision of episodes of one decision each: scores [n, A], legal [n, A] or all of them."""
+    legal = torch.ones_like(scores, dtype=torch.bool) if legal is None else legal
+    return Decision(
+        scores=scores,
+        legal=legal,
+        progress=progress,
+        t=t,
+        rows=torch.arange(len(scores)),
+        length=torch.full((len(scores),), t + 1),
+        features=features,
+        table=lambda: (scores[:, None, None], legal[:, None, None]),
+    )
 
 
 # -- comparing -----------------------------------------------------------------------------------------------------

@@ -181,6 +181,10 @@ def _log(this: Run, training: Training, progress: Progress) -> None:
     means = {name: _mean([s[name] for s in this.window if name in s]) for name in sorted(names)}
     row: dict[str, Cell] = {"phase": this.phase, "step": progress.step, "passes": round(progress.passes, 4), **means}
     row["lr"] = training.optim.lr * training.optim.factor(progress.done)
+    if training.decided:
+        row["regret"] = training.regret  # so far
+        row["progressive_accuracy"] = round(1 - training.regret / training.decided, 6)
+        row["reactions"] = training.counts.reactions
     if training.target is not None:
         row["target_distance"] = training.target.distance()
     artifact.append_line(this.folder / "metrics.jsonl", row)

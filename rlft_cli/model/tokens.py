@@ -59,6 +59,7 @@ class TokenPolicy(nn.Module):
         super().__init__()
         self.body = body
         self.vocabulary: int = body.config.vocab_size
+        self.actions, self.width = self.vocabulary, 0
         if not 0 <= codec.eos_id < self.vocabulary:
             raise RlftError(
                 f"the tokenizer ends replies with id {codec.eos_id}, the model knows ids 0 to {self.vocabulary - 1}; "
@@ -100,13 +101,18 @@ class TokenPolicy(nn.Module):
             scores=scores[:, 0].repeat_interleave(samples, dim=0),
         )
 
-    def step(self, cache: TokenCache, state: State) -> tuple[Tensor, TokenCache]:
+    def step(self, cache: TokenCache, state: State) -> tuple[Output, TokenCache]:
         """Scores [N, V] of token ``state.t``, after reading ``state.previous`` [N]; finished rows may hold any id."""
         if state.t == 0:
-            return cache.scores, cache
+            return Output(scores=cache.scores, value=None), cache
         mask = torch.cat([cache.mask, cache.mask.new_ones(cache.mask.shape[0], 1)], dim=1)
         scores, _, past = self._run(self._known(state.previous[:, None]), mask, cache.past, keep=1, cached=True)
-        return scores[:, 0], TokenCache(past=past, mask=mask, scores=cache.scores)
+        output = Output(scores=scores[:, 0], value=None)
+        return output, TokenCache(past=past, mask=mask, scores=cache.scores)
+
+    def table(self, cache: TokenCache) -> Tensor:
+        """RlftError: what comes after a token depends on all tokens before it."""
+        raise RlftError("a policy over tokens has no table of scores: its state is the whole text so far")
 
     def _prompt(self, observation: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         mask = observation["prompt_mask"].bool()

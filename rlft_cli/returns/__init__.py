@@ -33,7 +33,7 @@ from rlft_cli.returns.off_policy import (
 )
 from rlft_cli.returns.preference import bradley_terry_loss, dpo_loss
 from rlft_cli.returns.rewards import denoised_reward, imbalance_reward, imbalance_scale, imbalance_threshold
-from rlft_cli.returns.scores import action_log_prob, entropy
+from rlft_cli.returns.scores import action_log_prob, entropy, upper_bound
 from rlft_cli.returns.values import (
     LossKind,
     double_backup,
@@ -102,5 +102,6 @@ __all__ = [
     "soft_backup",
     "soft_kl_log_policy",
     "soft_kl_value",
+    "upper_bound",
     "whiten",
 ]

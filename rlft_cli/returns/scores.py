@@ -15,3 +15,9 @@ def entropy(scores: Tensor) -> Tensor:
     """H = -sum_a pi log pi of softmax(scores): [..., A] -> [...]. Illegal actions hold a large finite negative score."""
     log_prob = torch.log_softmax(scores, dim=-1)
     return -(log_prob.exp() * log_prob).sum(-1)
+
+
+def upper_bound(value: Tensor, count: Tensor, c: float) -> Tensor:
+    """value_a + c sqrt(2 ln t / n_a), t = sum of n: value and count [..., A] -> [..., A] (UCB1, Auer et al. 2002, c = 1)."""
+    plays = count.sum(-1, keepdim=True).clamp(min=1)
+    return value + c * torch.sqrt(2 * torch.log(plays) / count.clamp(min=1e-12))

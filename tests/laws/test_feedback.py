@@ -99,10 +99,10 @@ RUNS: dict[str, Any] = {
         dqn(gamma=0.9, loss_kind="huber", dueling=True, target_tau=0.1),
         {"explore": epsilon(), "memory": Replay(capacity=100, warmup_episodes=8, replay_ratio=2)},
     ),
-    "reinforce": lambda: (reinforce(samples=2), {"explore": Sample(temperature=1.0)}),
+    "reinforce": lambda: (reinforce(samples=2), {"explore": Sample(temperature=1.0, top_k=0, top_p=1.0)}),
     "self_critical": lambda: (
         reinforce(samples=1, baseline="self_critical", entropy_coefficient=0.01),
-        {"explore": Sample(temperature=1.0)},
+        {"explore": Sample(temperature=1.0, top_k=0, top_p=1.0)},
     ),
 }
 
@@ -147,7 +147,7 @@ def test_what_a_model_reads_holds_no_label(rows: Any) -> None:
 def test_the_learner_counts_what_it_was_shown() -> None:
     mine = tagged_rows(12, seed=6)
     labels = bind(mine, tiny()).labels
-    made, _ = run(mine, reinforce(samples=3), labels, explore=Sample(temperature=1.0))
+    made, _ = run(mine, reinforce(samples=3), labels, explore=Sample(temperature=1.0, top_k=0, top_p=1.0))
     words = sum(len(row["words"]) for row in mine)
     assert vars(made.counts) == {
         "label_examples": 0,

@@ -64,7 +64,7 @@ def updated(name: str, hidden: float, score_shift: float = 0.0) -> tuple[dict[st
     scores[~data.mask] += score_shift
     policy = TablePolicy(scores, torch.randn(N, T, generator=chance))
     task = bind(tagged_rows(4), tiny())
-    made = training(policy, task, algorithm, count=4, explore=Sample(temperature=0.7))
+    made = training(policy, task, algorithm, count=4, explore=Sample(temperature=0.7, top_k=0, top_p=1.0))
     plain_gradient_steps(made, 0.1)
     grabbed: list[Tensor] = []
     policy.scores.register_hook(lambda gradient: grabbed.append(gradient.clone()))

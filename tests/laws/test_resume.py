@@ -18,8 +18,12 @@ from accelerate.state import AcceleratorState
 
 from rlft_cli import artifact
 from rlft_cli.cli import main
+from rlft_cli.explore.dropout_thompson import DropoutThompson
 from rlft_cli.explore.epsilon_greedy import EpsilonGreedy
+from rlft_cli.explore.linucb import LinUcb
+from rlft_cli.explore.noisy import Noisy
 from rlft_cli.explore.sample import Sample
+from rlft_cli.explore.thompson import Thompson
 from rlft_cli.explore.ucb import Ucb
 from rlft_cli.learner import Training, learn
 from rlft_cli.memory.replay import Replay
@@ -72,20 +76,60 @@ def reinforce_run(seed: int) -> Training:
     algorithm = reinforce(
         samples=2, baseline="moving_average", entropy_coefficient=0.01, kl_coefficient=0.05, gamma=1.0
     )
-    return build(tagged_rows, algorithm, seed, tiny(), {"explore": Sample(temperature=0.8)})
+    return build(tagged_rows, algorithm, seed, tiny(), {"explore": Sample(temperature=0.8, top_k=0, top_p=1.0)})
 
 
 def self_critical_run(seed: int) -> Training:
-    return build(class_rows, reinforce(baseline="self_critical"), seed, tiny(), {"explore": Sample(temperature=1.0)})
+    return build(
+        class_rows,
+        reinforce(baseline="self_critical"),
+        seed,
+        tiny(),
+        {"explore": Sample(temperature=1.0, top_k=0, top_p=1.0)},
+    )
 
 
-RUNS = [supervised_run, dqn_run, hard_run, bandit_run, reinforce_run, self_critical_run]
+def linucb_run(seed: int) -> Training:
+    explore = LinUcb(alpha=0.5, ridge=1.0, refresh_batches=3, window_episodes=20)
+    return build(class_rows, dqn(), seed, tiny(), {"explore": explore})
 
 
-def build(rows: Any, algorithm: Any, seed: int, model: Any, parts: dict[str, Any]) -> Training:
+def thompson_run(seed: int) -> Training:
+    explore = Thompson(noise=0.3, ridge=1.0, refresh_batches=3, window_episodes=20)
+    return build(tagged_rows, dqn(), seed, tiny(), {"explore": explore, "memory": replay()})
+
+
+def noisy_run(seed: int) -> Training:
+    algorithm = dqn(gamma=0.9, loss_kind="huber")
+    made = build(tagged_rows, algorithm, seed, tiny(), {"explore": Noisy(sigma_start=0.5)}, frozenset({"noise"}))
+    assert any(name.startswith("head.noise.") for name, _ in made.policy.named_parameters())
+    return made
+
+
+def dropout_run(seed: int) -> Training:
+    return build(class_rows, dqn(), seed, tiny(), {"explore": DropoutThompson(p=0.3), "memory": replay()})
+
+
+RUNS = [
+    linucb_run,
+    thompson_run,
+    noisy_run,
+    dropout_run,
+    supervised_run,
+    dqn_run,
+    hard_run,
+    bandit_run,
+    reinforce_run,
+    self_critical_run,
+]
+
+
+def build(
+    rows: Any, algorithm: Any, seed: int, model: Any, parts: dict[str, Any], reads: frozenset[str] = frozenset()
+) -> Training:
     """A fresh training; ``seed`` decides the weights it starts from and nothing else."""
     task = bind(rows(40, seed=4), model)
-    policy = policy_of(model, task, algorithm.reads, seed)
+    policy = policy_of(model, task, algorithm.reads | reads, seed)
     torch.manual_seed(11)  # dropout
     return training(policy, task, algorithm, count=40, passes=6.0, **parts)
 
@@ -128,6 +172,9 @@ def test_stopped_and_gone_on_with_is_never_stopped(run: Any, tmp_path: Path) -> 
         (dqn_run, "target"),
         (dqn_run, "seen"),
         (hard_run, "explore"),
+        (linucb_run, "explore"),
+        (thompson_run, "explore"),
+        (noisy_run, "generator"),
         (reinforce_run, "algorithm"),
         (reinforce_run, "reference"),
     ],
