@@ -207,7 +207,7 @@ def learn(training: Training) -> Iterator[Progress]:
         t.policy.train(t.algorithm.needs == "labels")  # RL acts and learns without dropout: the same policy (law 8)
         ids, pass_ended = t.sampler.next()
         signals, news = _collect(t, ids)
-        if t.memory.ready() and (news or not t.memory.fresh):
+        if _all_ready(t, news):
             for _ in range(t.memory.replay_ratio):
                 batch = t.memory.sample(t.optim.batch_tokens, t.optim.max_batch_episodes, t.memory_generator)
                 signals.update(_update(t, batch))
@@ -216,12 +216,32 @@ def learn(training: Training) -> Iterator[Progress]:
         yield Progress(step=t.step, passes=t.seen / len(t.sampler), done=t.done, pass_ended=pass_ended, signals=signals)
 
 
+def _all_ready(t: Training, news: bool) -> bool:
+    """Whether every process can learn: an update is a joint work, and one that stayed away would be waited for."""
+    ready = t.memory.ready() and (news or not t.memory.fresh)
+    if t.accelerator.num_processes == 1:
+        return ready
+    able = t.accelerator.reduce(torch.tensor(float(ready), device=t.accelerator.device), "sum")
+    return bool(able == t.accelerator.num_processes)
+
+
+def _idle(t: Training, ids: list[int]) -> bool:
+    """Take part in the update without a share of the batch: with an episode that counts for nothing (law 2)."""
+    if t.memory.fresh:
+        width, k = t.task.demonstration(ids)[1].shape[1], t.algorithm.samples if t.algorithm.needs == "rewards" else 1
+        nothing = torch.zeros(k, width, dtype=torch.int64)
+        t.memory.add(blank({"id": torch.tensor(ids)}, nothing, nothing.bool()), t.task.cost(ids))
+    return True
+
+
 def _collect(t: Training, ids: list[int]) -> tuple[dict[str, float], bool]:
     """Make trajectories of the examples (this process's share of them) and remember what there is to learn from.
 
     Returns signals, and whether anything was remembered: rewards may be on their way.
     """
-    share = ids[t.accelerator.process_index :: t.accelerator.num_processes] or ids[:1]
+    share = ids[t.accelerator.process_index :: t.accelerator.num_processes]
+    if not share:
+        return {}, _idle(t, ids[:1])
     cost = t.task.cost(share)
     if t.algorithm.needs == "labels":
         fresh = demonstrate(t.task, {"id": torch.tensor(share)}).to(t.accelerator.device)
@@ -415,9 +435,9 @@ def _loss(t: Training, part: Trajectory, drawn: dict[str, Tensor]) -> tuple[Tens
         output = replace(output, scores=t.explore.warp(output.scores))
     loss = t.algorithm.loss(output, part, target)
     signals = {}
-    if t.algorithm.on_policy and t.algorithm.needs == "rewards":
+    if t.algorithm.on_policy and t.algorithm.needs == "rewards" and bool(part.mask.any()):
         with torch.no_grad():
-            signals["entropy"] = float(entropy(output.scores)[part.mask].mean())
+            signals["entropy"] = float(entropy(output.scores[part.mask]).mean())
             if t.reference is not None:
                 log_prob = action_log_prob(output.scores, part.action)
                 signals["kl"] = float(

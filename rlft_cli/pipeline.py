@@ -25,6 +25,7 @@ from rlft_cli.evaluation import Evaluator
 from rlft_cli.feedback.logged import Logged
 from rlft_cli.learner import Optim, Training
 from rlft_cli.model import Codec
+from rlft_cli.model.tokens import TokenPolicy
 from rlft_cli.model.words import save_heads
 from rlft_cli.offline import decisions_of
 from rlft_cli.sampler import BatchSampler
@@ -140,6 +141,8 @@ def new_setup(config: DictConfig) -> Setup:
     log = log_for(task, feedback.log) if isinstance(feedback, Logged) else None
     tuning = build(config.tuning)
     policy = tuning.apply(model.policy(folder, task, reads))
+    if isinstance(policy, TokenPolicy) and tuning.adds and accelerator.mixed_precision == "bf16":
+        policy.store_low(torch.bfloat16)
     rows = {"train": splits.train.to_list(), "dev": splits.dev.to_list(), "test": splits.test.to_list()}
     most = config.evaluation.max_examples
     ids = {split: add_rows(task, some, None if split == "train" else most) for split, some in rows.items()}

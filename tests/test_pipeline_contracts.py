@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from rlft_cli import pipeline
 from rlft_cli.config import config_folder
@@ -145,6 +146,23 @@ def test_every_tuning(tuning: str, task: str, tmp_path: Path) -> None:
     trained = {name.startswith("body.") for name, weight in setup.policy.named_parameters() if weight.requires_grad}
     assert True in trained
     same_after_saving(setup, tmp_path / "checkpoint", 1e-5 if tuning == "lora" else 0)
+
+
+@pytest.mark.parametrize("model", ["tiny", "lstm"])
+def test_additions_to_a_language_model_in_bf16(model: str, tmp_path: Path) -> None:
+    """The frozen weights are held in bfloat16, what is trained and what is saved in float32."""
+    words = [*TASKS["dialogue"], "algo=reinforce", *MODELS[model], "tuning=lora", *SMALL, "hardware.precision=bf16"]
+    setup = pipeline.new_setup(config_of(*words))
+    training = pipeline.main_training(setup)
+    kinds = {(weight.requires_grad, weight.dtype) for weight in setup.policy.body.parameters()}
+    assert kinds == {(True, torch.float32), (False, torch.bfloat16)}
+    before = {name: weight.detach().clone() for name, weight in setup.policy.named_parameters()}
+    one_step(setup, training)
+    for name, weight in setup.policy.named_parameters():
+        assert weight.requires_grad or torch.equal(weight, before[name]), name
+    same_after_saving(setup, tmp_path / "checkpoint", 0.1)
+    stored = load_file(tmp_path / "checkpoint" / "model.safetensors")
+    assert {tensor.dtype for tensor in stored.values()} == {torch.float32}
 
 
 def home(group: str, name: str) -> str:

@@ -248,7 +248,7 @@ def test_the_markdown_says_value_interval_share_time_and_what_was_used(tmp_path:
     )
     text = "\n".join(lines)
     assert "for several seeds the mean, and the lowest and highest of them" in text
-    assert "also read the labels of the dev split: WNUT-17 20." in text
+    assert "also read the labels of the dev split: WNUT-17 20; the others kept the last one." in text
     assert text.count("rlft train task=ner") == 5
 
 

@@ -82,8 +82,10 @@ class Reinforce:
 
     def _moving_average(self, returns: Tensor, mask: Tensor) -> Tensor:
         """The average of earlier batches; this batch enters after use, so that the baseline stays independent of it."""
+        before = self.state.get("baseline", torch.zeros_like(returns[0, 0]))
+        if not bool(mask.any()):
+            return before
         batch_mean = returns[mask].mean()
-        before = self.state.get("baseline", torch.zeros_like(batch_mean))
         decay = self.moving_average_decay if "baseline" in self.state else 0.0
         self.state["baseline"] = decay * before + (1 - decay) * batch_mean
         return before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import signal
 import time
@@ -57,6 +58,11 @@ class Run:
 
 def run(config: DictConfig, console: Console) -> None:
     """Train as configured; the run folder holds what came of it."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:  # set by torchrun, accelerate launch and their like
+        raise UsageError(
+            f"rlft train was started as {os.environ['WORLD_SIZE']} processes (WORLD_SIZE), which would all write the same "
+            "run; it runs as one process for now: start it without a launcher"
+        )
     if config.resume is not None:
         config, folder = _resumed_config(config)
         console.line(f"going on with {folder}")

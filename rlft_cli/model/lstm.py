@@ -55,9 +55,9 @@ class LstmState:
 class LstmOutput:
     """What TokenPolicy reads of a causal language model's output."""
 
-    logits: Tensor  # [N, logits_to_keep, V]
+    logits: Tensor  # [N, keep, V]
     past_key_values: LstmState | None
-    hidden_states: tuple[Tensor]  # [N, logits_to_keep, H]
+    hidden_states: tuple[Tensor]  # [N, keep, H]
 
 
 def _lstm(config: LstmConfig) -> nn.LSTM:
@@ -133,17 +133,17 @@ class LstmLanguageModel(nn.Module):
         position_ids: Tensor,
         past_key_values: LstmState | None,
         use_cache: bool,
-        logits_to_keep: int,
+        logits_to_keep: Tensor,
         output_hidden_states: bool,
     ) -> LstmOutput:
-        """Logits [N, logits_to_keep, V] of ids [N, L] with attention_mask [N, past + L]; position_ids are not read.
+        """Logits [N, keep, V] of ids [N, L] with attention_mask [N, past + L]; position_ids are not read.
 
         Inputs have unit variance: the embedding is scaled by sqrt(E) (Vaswani et al. 2017, section 3.4).
         """
         past = None if past_key_values is None else (past_key_values.hidden, past_key_values.cell)
         inputs = self.dropout(self.embedding(input_ids) * self.config.embedding_size**0.5)
         hidden, (last, cell) = read_lstm(self.lstm, inputs, attention_mask[:, -input_ids.shape[1] :].bool(), past)
-        hidden = self.dropout(hidden[:, -logits_to_keep:])
+        hidden = self.dropout(hidden[:, logits_to_keep])
         logits = nn.functional.linear(self.project(hidden), self.embedding.weight, self.bias)
         state = LstmState(hidden=last, cell=cell, read_tokens=attention_mask.shape[1]) if use_cache else None
         return LstmOutput(logits=logits, past_key_values=state, hidden_states=(hidden,))

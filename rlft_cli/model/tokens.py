@@ -65,12 +65,24 @@ class TokenPolicy(nn.Module):
                 f"the tokenizer ends replies with id {codec.eos_id}, the model knows ids 0 to {self.vocabulary - 1}; "
                 "tokenizer and weights are of different models, choose another one with model="
             )
+        self.stored_low = False  # whether the body's own weights are held in the precision of the forward pass
         self.illegal: Tensor
         self.register_buffer("illegal", illegal_tokens(codec, self.vocabulary), persistent=False)
         self.value = nn.Linear(body.config.hidden_size, 1) if "value" in reads else None
         if self.value is not None:
             nn.init.zeros_(self.value.weight)
             nn.init.zeros_(self.value.bias)
+
+    def store_low(self, dtype: torch.dtype) -> None:
+        """Hold the frozen weights of the body in the precision of the forward pass; for bodies that train additions only.
+
+        Autocast would convert every frozen weight again for every generated token. So whatever needs no gradient runs
+        outside it, all in ``dtype``, as language models are deployed; what is trained stays in float32.
+        """
+        for weight in self.body.parameters():
+            if not weight.requires_grad and weight.is_floating_point():
+                weight.data = weight.data.to(dtype)
+        self.stored_low = True
 
     def forward(self, observation: dict[str, Tensor], action: Tensor) -> Output:
         """Score known replies: action [N, T] -> scores [N, T, V] float32 (value [N, T]), N = B * k.
@@ -126,15 +138,20 @@ class TokenPolicy(nn.Module):
     ) -> tuple[Tensor, Tensor | None, Any]:
         """Read ids [N, L] after ``past``, mask [N, past + L]; scores [N, keep, V], hidden [N, keep, D], the cache."""
         position = (mask.long().cumsum(1) - 1).clamp(min=0)[:, -ids.shape[1] :]
-        output = self.body(
-            input_ids=ids,
-            attention_mask=mask.long(),
-            position_ids=position,
-            past_key_values=past,
-            use_cache=cached,
-            logits_to_keep=keep,
-            output_hidden_states=self.value is not None,
-        )
+        kind = ids.device.type
+        low = self.stored_low and not torch.is_grad_enabled()
+        # Places and not their number: a slice is not contiguous, for which torch copies the output layer for every row.
+        places = torch.arange(ids.shape[1] - keep, ids.shape[1], device=ids.device)
+        with torch.autocast(kind, enabled=torch.is_autocast_enabled(kind) and not low):
+            output = self.body(
+                input_ids=ids,
+                attention_mask=mask.long(),
+                position_ids=position,
+                past_key_values=past,
+                use_cache=cached,
+                logits_to_keep=places,
+                output_hidden_states=self.value is not None,
+            )
         past = output.past_key_values
         if cached and (past is None or past.get_seq_length() != mask.shape[1]):
             raise RlftError(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from torch import nn
 
 
 class Tuning(Protocol):
-    """Chooses the trainable weights of a policy."""
+    """Chooses the trainable weights of a policy; ``adds`` says that the body's own stay frozen and additions train."""
+
+    adds: ClassVar[bool]
 
     def apply(self, policy: nn.Module) -> nn.Module:
         """Set requires_grad, or add adapters to ``policy.body``; returns the policy."""

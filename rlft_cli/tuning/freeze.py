@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from torch import nn
 
@@ -16,6 +16,8 @@ _LAYER = re.compile(r"\.(?:layers?|h|block|blocks)\.(\d+)\.")  # BERT layer, Dis
 @dataclass(frozen=True, kw_only=True)
 class Freeze:
     """Frozen weights get no gradient and stay bit for bit as they were."""
+
+    adds: ClassVar[bool] = False
 
     embeddings: bool
     first_layers: Annotated[int, "[0, inf)"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import nn
 
@@ -10,6 +11,8 @@ from torch import nn
 @dataclass(frozen=True, kw_only=True)
 class Full:
     """Nothing is frozen."""
+
+    adds: ClassVar[bool] = False
 
     def apply(self, policy: nn.Module) -> nn.Module:
         """Leave the policy as it is."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
@@ -16,6 +16,8 @@ from rlft_cli.errors import UsageError
 @dataclass(frozen=True, kw_only=True)
 class Lora:
     """W x + (alpha / rank) B A x with B = 0 at the start, so that training begins at the pretrained model."""
+
+    adds: ClassVar[bool] = True
 
     rank: Annotated[int, "[1, inf)"]
     alpha: Annotated[float, "(0, inf)"]
@@ -34,10 +36,10 @@ class Lora:
         return policy
 
     def merged(self, policy: nn.Module) -> nn.Module:
-        """A copy of the body with the additions merged into its weights, as any tool can load it."""
+        """A copy of the body with the additions merged into its weights, in float32, as any tool can load it."""
         body = copy.deepcopy(policy.body)
         assert isinstance(body, PeftModel)
-        merged: nn.Module = body.merge_and_unload()
+        merged: nn.Module = body.float().merge_and_unload()  # float32 first: bfloat16 would swallow small additions
         return merged
 
 

@@ -241,6 +241,12 @@ def test_a_place_that_cannot_be_written(rlft: Any, ner: Path) -> None:
     )
 
 
+def test_several_processes_do_not_write_one_run(rlft: Any, ner: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")  # as torchrun and accelerate launch set it
+    rlft(*TRAIN, *NER, "run_dir=run2").refused(2, "rlft train was started as 2 processes", "without a launcher")
+    assert not Path("run2").exists()
+
+
 def test_resume_of_what_cannot_go_on(rlft: Any, ner: Path, run: Path) -> None:
     rlft("train", "resume=run").refused(2, "resume=run has ended; evaluate it with: rlft eval checkpoint=run")
     rlft("train", "resume=nowhere").refused(2, "resume=nowhere is not a run folder")

@@ -115,9 +115,11 @@ def _train(algorithm: str, rows: list[Any]) -> dict[str, Tensor]:
     task = bind(rows, model)
     policy = policy_of(model, task)
     memory = Latest()
-    made = training(policy, task, CASES[algorithm](), optim=optim(**SIZES), count=24, memory=memory, passes=2.0)
+    sizes = SIZES | {"max_batch_episodes": 1} if algorithm == "lone_examples" else SIZES
+    make = CASES["dqn" if algorithm == "dqn" else "supervised"]
+    made = training(policy, task, make(), optim=optim(**sizes), count=24, memory=memory, passes=2.0)
     plain_gradient_steps(made, RATE)
-    if algorithm == "supervised":
+    if algorithm != "dqn":
         for _ in learn(made):
             pass
         return weights(policy)
@@ -146,7 +148,7 @@ def _process(rank: int, port: int, folder: str) -> None:
     torch.distributed.destroy_process_group()
 
 
-SHARED = ("supervised", "dqn")
+SHARED = ("supervised", "lone_examples", "dqn")  # lone_examples: in every batch one process has nothing to do
 
 
 @pytest.mark.distributed
