@@ -115,7 +115,8 @@ def _expected_maximum() -> float:
     """E of the largest of 9 standard normals, times the std of an estimate: .46960 (by quadrature)."""
     x = torch.linspace(-9, 9, 200_001, dtype=D)
     density = ACTIONS * torch.special.ndtr(x) ** (ACTIONS - 1) * torch.exp(-(x**2) / 2) / (2 * torch.pi) ** 0.5
-    return float(torch.trapezoid(x * density, x)) * DRAWS / ESTIMATES**0.5
+    mean = float(torch.trapezoid(x * density, x))
+    return mean * DRAWS / float(ESTIMATES**0.5)
 
 
 def _z(value: Tensor, mean: float) -> float:

@@ -49,7 +49,12 @@ def _over_paths(temperature: float) -> Tensor:
     endings: dict[tuple[int, ...], dict[tuple[int, ...], float]] = {}
     sentence, word, previous = world.index()
     for n, t in world.data.mask.nonzero().tolist():
-        place = (int(sentence[n, t]), int(word[n, t]), int(previous[n, t]), int(world.data.action[n, t]))
+        place: tuple[int, ...] = (
+            int(sentence[n, t]),
+            int(word[n, t]),
+            int(previous[n, t]),
+            int(world.data.action[n, t]),
+        )
         ending = tuple(world.data.action[n, t:][world.data.mask[n, t:]].tolist())
         endings.setdefault(place, {})[ending] = float(to_go[n, t])
     for place, totals in endings.items():

@@ -68,17 +68,23 @@ class Chain:
         """Q*."""
         return self.backward(lambda q, _: q.max(), gamma)
 
+    def over_paths(self, quantity: Tensor) -> Tensor:
+        """Sum [2, T, K + 1, K] of a quantity [N, T] over the paths through each state and action."""
+        sums, mask = torch.zeros(2, T, K + 1, K, dtype=D), self.data.mask
+        place = (*(x[mask] for x in self.index()), self.data.action[mask])
+        return sums.index_put_(place, quantity[mask], accumulate=True)
+
+    def counts(self) -> Tensor:
+        """How many paths [2, T, K + 1, K] go through each state and action."""
+        return self.over_paths(torch.ones(self.data.action.shape, dtype=D))
+
     def mean_over_paths(self, quantity: Tensor) -> Tensor:
         """Mean [2, T, K + 1, K] of a quantity [N, T] over the paths through each state and action."""
-        sums, counts = torch.zeros(2, T, K + 1, K, dtype=D), torch.zeros(2, T, K + 1, K, dtype=D)
-        place = (*(x[self.data.mask] for x in self.index()), self.data.action[self.data.mask])
-        sums.index_put_(place, quantity[self.data.mask], accumulate=True)
-        counts.index_put_(place, torch.ones_like(quantity)[self.data.mask], accumulate=True)
-        return sums / counts.clamp(min=1)
+        return self.over_paths(quantity) / self.counts().clamp(min=1)
 
     def visited(self) -> Tensor:
         """Which entries [2, T, K + 1, K] lie on some legal path."""
-        return self.mean_over_paths(torch.ones(self.data.action.shape, dtype=D)) > 0
+        return self.counts() > 0
 
     def error(self, table: Tensor, right: Tensor) -> float:
         """Largest difference of two tables on the paths."""
