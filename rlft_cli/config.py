@@ -146,12 +146,26 @@ class ModelsConfig:
     debug: bool
 
 
+@dataclass(frozen=True, kw_only=True)
+class VerifyConfig:
+    """Everything that ``rlft verify`` reads; the last three groups come with the algorithm."""
+
+    algo: Component | None
+    only: str | None
+    feedback: Component
+    memory: Component
+    explore: Component
+    console: ConsoleMode
+    debug: bool
+
+
 ROOTS = {
     "train": "TrainConfig",
     "eval": "EvalConfig",
     "predict": "PredictConfig",
     "data": "DataConfig",
     "models": "ModelsConfig",
+    "verify": "VerifyConfig",
 }
 
 

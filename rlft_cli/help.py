@@ -16,6 +16,7 @@ VERBS = {
     "predict": "predict for a text, a file or standard input",
     "data": "look at data before training: sizes, labels, lengths, what is wrong with it",
     "models": "list the models and where they are; rlft models fetch NAME brings one here",
+    "verify": "hold what ships, or an algorithm of yours, against exact oracles: one row each",
     "completion": "print the completion script for a shell: bash, zsh or fish",
     "version": "print the version",
     "help": "print this page, or that of a verb: rlft help train",

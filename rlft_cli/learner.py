@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -290,7 +290,7 @@ def _inputs(t: Training, ids: list[int]) -> dict[str, Tensor]:
 
 def _update(t: Training, batch: Trajectory) -> dict[str, float]:
     """One optimizer step on a batch, in micro-batches whose sizes do not matter (law 2)."""
-    batch = _without_masked(t.algorithm.prepare(batch.to(t.accelerator.device)))
+    batch = t.algorithm.prepare(batch.to(t.accelerator.device)).without_masked()
     decisions = t.accelerator.reduce(batch.mask.sum().float(), "sum")
     rows = torch.arange(batch.observation["id"].shape[0], device=batch.action.device)
     loss_sum = 0.0
@@ -339,16 +339,6 @@ def _loss(t: Training, part: Trajectory) -> tuple[Tensor, dict[str, float]]:
                     torch.where(part.mask, kl_k3(log_prob, part.reference_log_prob), 0.0).sum(1).mean()
                 )
     return torch.where(part.mask, loss, torch.zeros_like(loss)).sum(), signals
-
-
-def _without_masked(batch: Trajectory) -> Trajectory:
-    """Zero what decisions that do not exist hold, so that a NaN there can do no harm (law 7)."""
-    clean: dict[str, Any] = {
-        f.name: torch.where(batch.mask, value, torch.zeros_like(value))
-        for f in fields(batch)
-        if f.name not in ("observation", "mask", "truncated") and (value := getattr(batch, f.name)) is not None
-    }
-    return replace(batch, **clean)
 
 
 def _skip(t: Training, batch: Trajectory, loss: float, norm: float) -> dict[str, float]:

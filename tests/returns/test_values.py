@@ -1,4 +1,4 @@
-"""Golden values by hand arithmetic and closed forms for every function of returns.py."""
+"""Golden values by hand arithmetic and closed forms: scores, returns, targets, backups, KL."""
 
 from __future__ import annotations
 
