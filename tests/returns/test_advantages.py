@@ -6,8 +6,8 @@ import math
 
 import pytest
 import torch
-from golden_values import close, t64
 
+from golden_values import close, t64
 from rlft_cli import returns
 
 

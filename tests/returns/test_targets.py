@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 import torch
-from golden_values import close, t64
 
+from golden_values import close, t64
 from rlft_cli import returns
 from rlft_cli.episode import ILLEGAL_SCORE
 

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from oracle_mutants import Changed, last_reward_dropped, mask_forgotten, times
 
+from oracle_mutants import Changed, last_reward_dropped, mask_forgotten, times
 from rlft_cli.episode import Trajectory
 from rlft_cli.oracles.toys.tagging import REINFORCE
 from rlft_cli.reward.f1_delta import potentials

@@ -3,8 +3,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
-from oracle_mutants import Changed, bootstrap_beyond_the_end, last_reward_dropped, mask_forgotten
 
+from oracle_mutants import Changed, bootstrap_beyond_the_end, last_reward_dropped, mask_forgotten
 from rlft_cli.memory.replay import Replay
 from rlft_cli.oracles.toys.chain import DQN, T
 from rlft_cli.returns import double_backup, max_backup
@@ -34,7 +34,7 @@ TWINS = {
     ],
     "dqn_gamma_0": [DQN],
     "dqn_double": [Changed(DOUBLE, before=last_reward_dropped), Changed(DOUBLE, before=bootstrap_beyond_the_end)],
-    "dqn_replay": [Forgetful()],
+    "dqn_replay": [Forgetful],
     "dqn_n_step": [(DQN, DQN), (replace(DQN, n_step=2), replace(DQN, n_step=T, gamma=0.7))],
     "dqn_target": [
         Changed(DQN, lagging=lambda output, target: None),  # bootstraps from itself

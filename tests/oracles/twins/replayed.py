@@ -29,5 +29,5 @@ TWINS = {
         lambda priority, alpha: priority_probabilities(priority, 1.0),
         lambda priority, alpha: priority**alpha,
     ],
-    "replay_even": [Partial()],
+    "replay_even": [Partial],
 }
