@@ -182,6 +182,19 @@ class OpeConfig:
     evaluation: Evaluation
 
 
+@dataclass(frozen=True, kw_only=True)
+class VerifyConfig:
+    """Everything that ``rlft verify`` reads; the last three groups come with the algorithm."""
+
+    algo: Component | None
+    only: str | None
+    feedback: Component
+    memory: Component
+    explore: Component
+    console: ConsoleMode
+    debug: bool
+
+
 ROOTS = {
     "train": "TrainConfig",
     "eval": "EvalConfig",
@@ -190,6 +203,7 @@ ROOTS = {
     "models": "ModelsConfig",
     "simulate-logs": "SimulateLogsConfig",
     "ope": "OpeConfig",
+    "verify": "VerifyConfig",
 }
 
 

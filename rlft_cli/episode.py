@@ -87,6 +87,15 @@ class Trajectory:
         k = self.samples
         return (rows[:, None] * k + torch.arange(k, device=rows.device)[None, :]).reshape(-1)
 
+    def without_masked(self) -> Trajectory:
+        """Zero what decisions that do not exist hold, so that a NaN there can do no harm (law 7)."""
+        clean: dict[str, Any] = {
+            f.name: torch.where(self.mask, value, torch.zeros_like(value))
+            for f in fields(self)
+            if f.name not in ("observation", "mask", "truncated") and (value := getattr(self, f.name)) is not None
+        }
+        return replace(self, **clean)
+
     def select(self, rows: Tensor) -> Trajectory:
         """Keep the observations ``rows`` [b] with all their samples, and of the observation only its "id"."""
         episodes = self.episodes(rows)

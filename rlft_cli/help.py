@@ -18,6 +18,7 @@ VERBS = {
     "models": "list the models and where they are; rlft models fetch NAME brings one here",
     "simulate-logs": "write a log of what a checkpoint does and earns on labelled examples, with propensities",
     "ope": "off-policy evaluation: the value of a checkpoint from the log of another policy",
+    "verify": "hold what ships, or an algorithm of yours, against exact oracles: one row each",
     "completion": "print the completion script for a shell: bash, zsh or fish",
     "version": "print the version",
     "help": "print this page, or that of a verb: rlft help train",

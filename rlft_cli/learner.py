@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -388,7 +388,7 @@ def _inputs(t: Training, ids: list[int]) -> dict[str, Tensor]:
 
 def _update(t: Training, batch: Trajectory) -> dict[str, float]:
     """One optimizer step on a batch, in micro-batches whose sizes do not matter (law 2)."""
-    batch = _without_masked(t.algorithm.prepare(batch.to(t.accelerator.device)))
+    batch = t.algorithm.prepare(batch.to(t.accelerator.device)).without_masked()
     told = batch.mask & batch.observed
     decisions = t.accelerator.reduce(told.sum().float(), "sum")
     if not bool(decisions > 0):  # nobody reacted to any of it, in no process
@@ -447,16 +447,6 @@ def _loss(t: Training, part: Trajectory, drawn: dict[str, Tensor]) -> tuple[Tens
     if t.algorithm.needs == "rewards":  # nor one that truncated sampling would by now not take: its chance is 0
         told = told & legal_actions(output.scores.gather(-1, part.action[..., None]).squeeze(-1))
     return torch.where(told, loss, torch.zeros_like(loss)).sum(), signals
-
-
-def _without_masked(batch: Trajectory) -> Trajectory:
-    """Zero what decisions that do not exist hold, so that a NaN there can do no harm (law 7)."""
-    clean: dict[str, Any] = {
-        f.name: torch.where(batch.mask, value, torch.zeros_like(value))
-        for f in fields(batch)
-        if f.name not in ("observation", "mask", "truncated") and (value := getattr(batch, f.name)) is not None
-    }
-    return replace(batch, **clean)
 
 
 def _skip(t: Training, batch: Trajectory, loss: float, norm: float) -> dict[str, float]:

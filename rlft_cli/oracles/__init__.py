@@ -41,7 +41,7 @@ class Oracle:
     object: str  # what is proven
     oracle: str  # the truth that it is held against
     tolerance: float
-    subject: Any  # the object as it ships; what kind it is, the distance knows
+    subject: Any  # the object as it ships, or what makes a new one where it keeps a state; the distance knows which
     distance: Callable[[Any], float]
 
     def verify(self) -> Finding:

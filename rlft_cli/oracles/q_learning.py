@@ -31,9 +31,9 @@ def _myopic(algorithm: Dqn) -> float:
     return found if chain().error(chain().reward, chain().optimal(GAMMA)) > 0.5 else 1.0
 
 
-def _replayed(memory: Memory) -> float:
+def _replayed(new_memory: Callable[[], Memory]) -> float:
     """800 updates of 16 episodes drawn from the memory, in float32 rewards."""
-    world = chain()
+    world, memory = chain(), new_memory()
     memory.add(world.data, [1] * len(world.sentence))
     chance = torch.Generator().manual_seed(5)
     table, steps = start_table().requires_grad_(), 800
@@ -180,7 +180,7 @@ ORACLES = (
         object="DQN on batches of 16 drawn from a uniform replay",
         oracle=_DP,
         tolerance=1e-3,
-        subject=Replay(capacity=1000, warmup_episodes=1, replay_ratio=1),
+        subject=lambda: Replay(capacity=1000, warmup_episodes=1, replay_ratio=1),
         distance=_replayed,
     ),
     Oracle(

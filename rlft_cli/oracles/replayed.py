@@ -37,9 +37,9 @@ def _priorities(probabilities: Callable[[Tensor, float], Tensor]) -> float:
     return float(torch.stack([(found.sum() - 1).abs(), odds.abs().max(), flat.abs().max()]).max())
 
 
-def _even(memory: Memory) -> float:
+def _even(new_memory: Callable[[], Memory]) -> float:
     """Largest |z| over 40 episodes of the draws of each a call, against their mean; inputs of 1 to 60 tokens."""
-    count = 40
+    count, memory = 40, new_memory()
     action = torch.zeros(count, 2, dtype=torch.int64)
     memory.add(blank({"id": torch.arange(count)}, action, action == 0), [1 + n * n // 27 for n in range(count)])
     chance = torch.Generator().manual_seed(23)
@@ -76,7 +76,7 @@ ORACLES = (
         object="memory=replay draws every episode equally often, z",
         oracle="the mean over episodes, 4,000 batches",
         tolerance=5.0,
-        subject=Replay(capacity=100, warmup_episodes=1, replay_ratio=1),
+        subject=lambda: Replay(capacity=100, warmup_episodes=1, replay_ratio=1),
         distance=_even,
     ),
 )

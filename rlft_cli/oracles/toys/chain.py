@@ -125,7 +125,9 @@ def fitted(algorithm: Algorithm, data: Trajectory, steps: int = 400) -> Tensor:
     data = algorithm.prepare(data)
     for step in range(steps):
         optimizer.param_groups[0]["lr"] = 0.1 * (1 - step / steps)
-        loss = algorithm.loss(Output(scores=chain().scores(table), value=None), data, None)
+        output = Output(scores=chain().scores(table), value=None)
+        target = replace(output, scores=output.scores.detach()) if algorithm.uses_target else None
+        loss = algorithm.loss(output, data, target)
         optimizer.zero_grad()
         torch.autograd.backward(torch.where(data.mask, loss, 0.0).sum())
         optimizer.step()

@@ -1,30 +1,17 @@
-"""Golden values by hand arithmetic and closed forms for every function of returns.py."""
+"""Golden values by hand arithmetic and closed forms: scores, returns, targets, backups, KL."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
 
+from golden_values import D, close, t64
 from rlft_cli import returns
 from rlft_cli.episode import ILLEGAL_SCORE
-
-D = torch.float64
-
-
-def t64(values: Any) -> Tensor:
-    return torch.tensor(values, dtype=D)
-
-
-def close(one: Tensor, other: Any, tolerance: float = 1e-12) -> None:
-    assert one.shape == t64(other).shape
-    assert (one.to(D) - t64(other)).abs().max() < tolerance, (one, other)
-
 
 # -- distributions -------------------------------------------------------------------------------------------------
 
