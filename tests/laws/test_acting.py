@@ -197,7 +197,7 @@ def test_the_loss_reads_the_distribution_that_was_sampled_from(
     (output,), (batch,) = seen.outputs, seen.batches
     log_ratio = action_log_prob(output.scores, batch.action) - batch.log_prob
     assert log_ratio[batch.mask].abs().max() < TOLERANCE
-    assert batch.log_prob[batch.mask].max() < -1e-4, "a decision that was certain would show nothing"
+    assert batch.log_prob[batch.mask].mean() < -0.05, "decisions that are certain would show nothing"
     if task.decisions == "tags":
         assert (~legal_actions(output.scores)[batch.mask]).any(), "BIO forbids I- at the start"
 
