@@ -197,8 +197,7 @@ def test_the_loss_reads_the_distribution_that_was_sampled_from(
     (output,), (batch,) = seen.outputs, seen.batches
     log_ratio = action_log_prob(output.scores, batch.action) - batch.log_prob
     assert log_ratio[batch.mask].abs().max() < TOLERANCE
-    certain = batch.log_prob[batch.mask] > -1e-4  # top_p leaves some; such a decision would show nothing
-    assert certain.float().mean() < 0.5
+    assert batch.log_prob[batch.mask].mean() < -0.05, "decisions that are certain would show nothing"
     if task.decisions == "tags":
         assert (~legal_actions(output.scores)[batch.mask]).any(), "BIO forbids I- at the start"
 
