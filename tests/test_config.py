@@ -142,7 +142,7 @@ def test_what_is_right_passes_and_agrees_with_hydra(toy: Library, words: str) ->
     overrides, _ = parse(words.split(), multirun=False, is_text=lambda key: is_text_key(toy, "train", key), options={})
     theirs = compose_with_hydra(toy.folders, "train", [for_hydra(override, ours.added) for override in overrides])
     assert ours.values == theirs.values
-    absent = {"recipe": None, "recipe/reward": None}
+    absent = {"recipe": None, "recipe/reward": None, "recipe/feedback": None}
     assert {**absent, **ours.chosen, "recipe": theirs.chosen.get("recipe")} == {**absent, **theirs.chosen}
 
 
@@ -296,7 +296,12 @@ def test_every_packaged_option_composes_as_hydra_composes_it(verb: str) -> None:
 def test_every_root_key_of_a_verb_is_in_its_yaml_or_a_group() -> None:
     library = Library([config_folder()])
     for verb in ROOTS:
-        held = set(library.root(verb).values) | set(library.groups(verb)) - {"recipe", "recipe/reward", "experiment"}
+        held = set(library.root(verb).values) | set(library.groups(verb)) - {
+            "recipe",
+            "recipe/reward",
+            "recipe/feedback",
+            "experiment",
+        }
         assert held == set(root_class(verb).fields), verb
 
 

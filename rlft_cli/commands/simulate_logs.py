@@ -16,7 +16,7 @@ from rlft_cli.commands.eval import known_rows, splits_of
 from rlft_cli.console import Console
 from rlft_cli.data.logs import WIDEST, LoggedEpisode, LogHeader, episode_line, header_line
 from rlft_cli.episode import Trajectory, rollout
-from rlft_cli.errors import RlftError
+from rlft_cli.errors import RlftError, UsageError
 from rlft_cli.reward import Batch
 from rlft_cli.task import Row, Task
 
@@ -47,10 +47,15 @@ def run(config: DictConfig, console: Console) -> None:
     asked, ids = _episodes(setup.task, rows)
     if not ids:
         raise RlftError(f"there are no examples in the split {config.split}; give one that is not empty")
-    device = setup.accelerator.device
+    device, explore = setup.accelerator.device, pipeline.build(config.explore)
+    if explore.reads:
+        raise UsageError(
+            f"this exploration needs a policy that was built for it ({', '.join(explore.reads)}), which a checkpoint is not; "
+            "choose another: explore=epsilon_greedy, explore=sample"
+        )
     actor = Actor(
         setup=setup,
-        explore=pipeline.build(config.explore),
+        explore=explore,
         reward=pipeline.build(config.reward if config.reward is not None else setup.config.reward),
         values=pipeline.build(setup.config.algo).values,
         generator=torch.Generator(device=device).manual_seed(config.seed),
@@ -59,11 +64,13 @@ def run(config: DictConfig, console: Console) -> None:
     batches = setup.evaluator(config.evaluation).batches(ids)
     found = {place: log for places in batches for place, log in _act(actor, places, asked, ids)}
     episodes = [episode for place in range(len(ids)) for episode in found[place]]
-    header = _header(config, setup, episodes)
+    header = _header(config, setup, episodes, explore.propensities)
     lines = [header_line(header), *(episode_line(header, episode) for episode in episodes)]
     artifact.write_text(output, "".join(line + "\n" for line in lines))
     if header.deterministic:
-        console.warn("this policy left nothing to chance: its log is marked, and rlft ope will refuse it")
+        console.warn(
+            "this exploration has no propensities: its log is marked deterministic, and rlft ope will refuse it"
+        )
     console.line(f"{len(episodes)} episodes written to {output}", episodes=len(episodes), output=str(output))
 
 
@@ -123,14 +130,16 @@ def _episode(done: Trajectory, earned: Tensor, n: int, row: Row) -> LoggedEpisod
     )
 
 
-def _header(config: DictConfig, setup: pipeline.Setup, episodes: Sequence[LoggedEpisode]) -> LogHeader:
+def _header(
+    config: DictConfig, setup: pipeline.Setup, episodes: Sequence[LoggedEpisode], propensities: bool
+) -> LogHeader:
     rewards = [reward for episode in episodes for reward in episode.reward if reward is not None]
     task = setup.task
     return LogHeader(
         rows=task.rows,
         labels=task.labels,
         reward_range=(min(WIDEST[0], *rewards), max(WIDEST[1], *rewards)),
-        deterministic=all(p == 1.0 for episode in episodes for p in episode.propensity),
+        deterministic=not propensities or all(p == 1.0 for episode in episodes for p in episode.propensity),
         tokenizer=None if task.labels else pipeline.tokenizer_mark(task.codec),
         origin={
             "checkpoint": str(config.checkpoint),

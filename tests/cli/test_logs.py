@@ -168,14 +168,20 @@ def test_a_log_of_replies(rlft: Any, world: Path, here: Path) -> None:
     )
 
 
-def test_the_log_of_a_deterministic_policy(rlft: Any, world: Path, here: Path) -> None:
+@pytest.mark.parametrize("explore", ["greedy", "ucb"])
+def test_the_log_of_a_policy_without_propensities(rlft: Any, world: Path, here: Path, explore: str) -> None:
     run = world / "classification_run"
-    done = rlft(
-        "simulate-logs", f"checkpoint={run}", "output=log.jsonl", "explore=greedy", "explore.split_ties=false",
-        "console=plain", *CPU,
-    )  # fmt: skip
-    assert done.status == 0 and "warning: this policy left nothing to chance" in done.out
+    done = rlft("simulate-logs", f"checkpoint={run}", "output=log.jsonl", f"explore={explore}", "console=plain", *CPU)
+    assert done.status == 0 and "warning: this exploration has no propensities" in done.out
     rlft("ope", "log=log.jsonl", f"policy={run}", *CPU).refused(1, "log.jsonl: was written by a deterministic policy")
+
+
+def test_an_exploration_that_a_checkpoint_was_not_built_for(rlft: Any, world: Path, here: Path) -> None:
+    done = rlft(
+        "simulate-logs", f"checkpoint={world / 'classification_run'}", "output=log.jsonl", "explore=noisy", *CPU
+    )
+    done.refused(2, "this exploration needs a policy that was built for it (noise)")
+    assert not (here / "log.jsonl").exists()
 
 
 def test_a_log_that_cannot_answer(rlft: Any, world: Path, here: Path) -> None:
