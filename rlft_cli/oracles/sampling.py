@@ -10,11 +10,12 @@ from torch import Tensor
 
 from rlft_cli.episode import ILLEGAL_SCORE, rollout
 from rlft_cli.explore import Explore
+from rlft_cli.explore.boltzmann import Boltzmann
 from rlft_cli.explore.epsilon_greedy import EpsilonGreedy
 from rlft_cli.explore.greedy import Greedy
 from rlft_cli.explore.sample import Sample
 from rlft_cli.oracles import Oracle
-from rlft_cli.oracles.toys.acting import TaggingPolicy, sentence_task
+from rlft_cli.oracles.toys.acting import TaggingPolicy, decision, sentence_task
 from rlft_cli.oracles.toys.tagging import REINFORCE, D, sentence, true_gradient
 
 EPISODES = 20_000
@@ -69,7 +70,7 @@ def _propensities(explore: Explore) -> float:
         scores = torch.tensor(situation.scores, dtype=D).expand(EPISODES, -1)
         legal = torch.tensor(situation.legal).expand(EPISODES, -1)
         scores = scores.masked_fill(~legal, ILLEGAL_SCORE)
-        action, log_prob = explore(scores, legal, 0.0, chance)
+        action, log_prob = explore(decision(scores, legal), chance)
         if not bool(legal.gather(-1, action[:, None]).all()):
             return math.inf
         total = 0.0
@@ -95,7 +96,7 @@ ORACLES = (
         object="rollout with the policy's own samples, z of the gradient",
         oracle="policy gradient by enumeration; exact log_prob; no illegal tag",
         tolerance=5.0,
-        subject=Sample(temperature=1.0),
+        subject=Sample(temperature=1.0, top_k=0, top_p=1.0),
         distance=_sampled_gradient,
     ),
     Oracle(
@@ -104,7 +105,25 @@ ORACLES = (
         object="explore=sample, temperature .7: how often each action",
         oracle=_REPORTED,
         tolerance=5.0,
-        subject=Sample(temperature=0.7),
+        subject=Sample(temperature=0.7, top_k=0, top_p=1.0),
+        distance=_propensities,
+    ),
+    Oracle(
+        name="propensity_truncated",
+        row=11,
+        object="explore=sample, top_k 3 and top_p .8: how often each action",
+        oracle=_REPORTED,
+        tolerance=5.0,
+        subject=Sample(temperature=1.0, top_k=3, top_p=0.8),
+        distance=_propensities,
+    ),
+    Oracle(
+        name="propensity_boltzmann",
+        row=11,
+        object="explore=boltzmann: how often each action",
+        oracle=_REPORTED,
+        tolerance=5.0,
+        subject=Boltzmann(temperature=0.5),
         distance=_propensities,
     ),
     Oracle(

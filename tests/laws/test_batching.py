@@ -52,7 +52,7 @@ def after_updates(
         plain_gradient_steps(made, rate)
     policy.eval()
     ids = list(range(32))
-    fixed = demonstrate(task, {"id": torch.tensor(ids)}) if algorithm.needs == "labels" else _act(made, ids)
+    fixed = demonstrate(task, {"id": torch.tensor(ids)}) if algorithm.needs == "labels" else _act(made, ids)[0]
     before = weights(policy)
     for _ in range(3):
         _update(made, fixed)
@@ -98,8 +98,8 @@ def test_averaging_each_micro_batch_by_itself_would_be_found(monkeypatch: pytest
 
     whole = learner._loss
 
-    def wrong(t: Any, part: Any) -> Any:
-        loss, signals = whole(t, part)
+    def wrong(t: Any, part: Any, drawn: Any) -> Any:
+        loss, signals = whole(t, part, drawn)
         return mean(loss, part.mask) * 32 * 9 / 16, signals  # about as large as the right one
 
     monkeypatch.setattr(learner, "_loss", wrong)
@@ -124,7 +124,7 @@ def _train(algorithm: str, rows: list[Any]) -> dict[str, Tensor]:
             pass
         return weights(policy)
     policy.eval()
-    everyone = _act(made, list(range(24)))  # greedy and without ties: the same in all processes
+    everyone, _ = _act(made, list(range(24)))  # greedy and without ties: the same in all processes
     mine = torch.arange(made.accelerator.process_index, 24, made.accelerator.num_processes)
     for _ in range(3):
         _update(made, everyone.select(mine))

@@ -93,6 +93,11 @@ def epsilon() -> EpsilonGreedy:
     return EpsilonGreedy(start=0.5, end=0.1, decay_fraction=1.0, schedule="linear")
 
 
+def state_of(made: Training) -> dict[str, Any]:
+    """All that decides what comes next; the regret is a measurement against the truth that nothing learns from."""
+    return {name: value for name, value in made.state_dict().items() if name not in ("regret", "decided")}
+
+
 RUNS: dict[str, Any] = {
     "dqn": lambda: (dqn(), {"explore": epsilon()}),
     "dqn_replay": lambda: (
@@ -120,7 +125,7 @@ def test_labels_that_were_never_hit_change_nothing(rows: Any, name: str) -> None
     algorithm, parts = RUNS[name]()
     second, again = run(others, algorithm, labels, **parts)
     assert again.tried == watched.tried
-    assert differences(first.state_dict(), second.state_dict()) == []
+    assert differences(state_of(first), state_of(second)) == []
 
 
 def test_a_learner_that_reads_labels_would_be_found() -> None:

@@ -1,14 +1,14 @@
-"""A policy and a task for the tagging toy that act step by step, so that rollout() itself can be measured."""
+"""A policy and a task for the tagging toy that act step by step, so that rollout() itself can be measured; decisions alone."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from rlft_cli.episode import ILLEGAL_SCORE
+from rlft_cli.episode import ILLEGAL_SCORE, Decision
 from rlft_cli.model import Output
 from rlft_cli.oracles.toys.tagging import Tagging
 from rlft_cli.task import State
@@ -20,6 +20,12 @@ class TaggingPolicy:
     """The first-order softmax policy of the toy."""
 
     toy: Tagging
+    width: ClassVar[int] = 0
+
+    @property
+    def actions(self) -> int:
+        """K."""
+        return len(self.toy.tags)
 
     def __call__(self, observation: dict[str, Tensor], action: Tensor) -> Output:
         """Score known tags [N, T]."""
@@ -30,9 +36,16 @@ class TaggingPolicy:
     def begin(self, observation: dict[str, Tensor], samples: int) -> None:
         """There is nothing to read."""
 
-    def step(self, cache: Any, state: State) -> tuple[Tensor, Any]:
+    def step(self, cache: Any, state: State) -> tuple[Output, Any]:
         """Scores [N, K] of the next tag."""
-        return self._score(torch.full_like(state.previous, state.t), state.previous), cache
+        scores = self._score(torch.full_like(state.previous, state.t), state.previous)
+        return Output(scores=scores, value=None), cache
+
+    def table(self, cache: Any) -> Tensor:
+        """Scores [1, T, K + 1, K] after every previous tag; the last is the start."""
+        words, tags = len(self.toy.gold), len(self.toy.tags)
+        word = torch.arange(words)[:, None].expand(-1, tags + 1)
+        return self._score(word, torch.arange(tags + 1).expand_as(word))[None]
 
     def _score(self, word: Tensor, previous: Tensor) -> Tensor:
         tags, words = len(self.toy.tags), len(self.toy.gold)
@@ -48,3 +61,20 @@ def sentence_task(toy: Tagging) -> tuple[NerTask, dict[str, Tensor]]:
     task = NerTask(Ner(max_window_tokens=1, window_overlap_tokens=0), toy.tags, codec)
     words = torch.ones(1, len(toy.gold), dtype=torch.bool)
     return task, {"id": torch.zeros(1, dtype=torch.int64), "word_mask": words}
+
+
+def decision(
+    scores: Tensor, legal: Tensor | None = None, progress: float = 0.0, features: Tensor | None = None, t: int = 0
+) -> Decision:
+    """Decision t of n episodes that end with it: scores [n, A], legal [n, A] (or all are), features [n, H]."""
+    allowed = torch.ones_like(scores, dtype=torch.bool) if legal is None else legal
+    return Decision(
+        scores=scores,
+        legal=allowed,
+        progress=progress,
+        t=t,
+        rows=torch.arange(len(scores)),
+        length=torch.full((len(scores),), t + 1),
+        features=features,
+        table=lambda: (scores[:, None, None], allowed[:, None, None]),
+    )
