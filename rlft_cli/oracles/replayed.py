@@ -14,7 +14,7 @@ from rlft_cli.oracles import Oracle
 from rlft_cli.returns import importance_weights, priority_probabilities
 
 D = torch.float64
-CALLS = 4_000
+CALLS = 2_000
 
 
 def _update(weights: Callable[[Tensor, int, float], Tensor]) -> float:
@@ -74,7 +74,7 @@ ORACLES = (
         name="replay_even",
         row=23,
         object="memory=replay draws every episode equally often, z",
-        oracle="the mean over episodes, 4,000 batches",
+        oracle="the mean over episodes, 2,000 batches",
         tolerance=5.0,
         subject=lambda: Replay(capacity=100, warmup_episodes=1, replay_ratio=1),
         distance=_even,

