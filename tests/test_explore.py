@@ -22,8 +22,8 @@ from rlft_cli.explore.sample import Sample
 from rlft_cli.explore.thompson import Thompson
 from rlft_cli.explore.ucb import Ucb
 from rlft_cli.model.words import NoiseScale
+from rlft_cli.oracles.toys.acting import decision
 from rlft_cli.returns import upper_bound
-from toy_training import decision
 
 DRAWS = 40_000
 Z = 5.0  # standard deviations of a count; a right strategy fails once in a million such comparisons

@@ -18,7 +18,6 @@ from rlft_cli.algo.reinforce import Reinforce
 from rlft_cli.algo.supervised import Supervised
 from rlft_cli.compose import compose
 from rlft_cli.config import check, config_folder, is_text_key
-from rlft_cli.episode import Decision
 from rlft_cli.explore.greedy import Greedy
 from rlft_cli.feedback.bandit import Bandit
 from rlft_cli.feedback.full import Full
@@ -323,26 +322,6 @@ def config_of(*words: str) -> DictConfig:
     config = OmegaConf.create(composed.values)
     assert isinstance(config, DictConfig)
     return config
-
-
-# -- decisions -----------------------------------------------------------------------------------------------------
-
-
-def decision(
-    scores: Tensor, legal: Tensor | None = None, progress: float = 0.0, features: Tensor | None = None, t: int = 0
-) -> Decision:
-    """One decision of episodes of one decision each: scores [n, A], legal [n, A] or all of them."""
-    legal = torch.ones_like(scores, dtype=torch.bool) if legal is None else legal
-    return Decision(
-        scores=scores,
-        legal=legal,
-        progress=progress,
-        t=t,
-        rows=torch.arange(len(scores)),
-        length=torch.full((len(scores),), t + 1),
-        features=features,
-        table=lambda: (scores[:, None, None], legal[:, None, None]),
-    )
 
 
 # -- comparing -----------------------------------------------------------------------------------------------------
