@@ -30,7 +30,9 @@ REINFORCE = Reinforce(
     credit="return_to_go",
     gamma=1.0,
     entropy_coefficient=0.0,
+    value_coefficient=0.5,
     kl_coefficient=0.0,
+    kl_in="reward",
 )  # without anything that is added to the gradient
 
 
