@@ -75,7 +75,7 @@ def generalized_advantage(
     where the mask is False; A + V is the value's regression target.
     """
     zero = torch.zeros_like(reward)
-    reward, value = torch.where(mask, reward, zero), torch.where(mask, value, zero)
+    reward, value, discount = (torch.where(mask, x, zero) for x in (reward, value, discount))
     delta = reward + gamma * discount * shift_left(value) - value
     advantage, running = torch.zeros_like(delta), torch.zeros_like(delta[:, 0])
     for t in range(delta.shape[1] - 1, -1, -1):
