@@ -69,6 +69,7 @@ class Trajectory:
     truncated: Tensor  # [N] bool: stopped by the horizon and not by the task
     greedy_reward: Tensor  # [N, T] reward of the greedy episode; zero unless the algorithm reads it
     reference_log_prob: Tensor  # [N, T] log pi_ref(a_t | s_t); zero unless the algorithm reads it
+    value: Tensor  # [N, T] V(s_t) by the policy that acted; zero unless the algorithm reads it
 
     @property
     def samples(self) -> int:
@@ -124,6 +125,7 @@ def blank(observation: dict[str, Tensor], action: Tensor, mask: Tensor) -> Traje
         advantage=zero,
         greedy_reward=zero,
         reference_log_prob=zero,
+        value=zero,
         truncated=torch.zeros(action.shape[0], dtype=torch.bool, device=action.device),
     )
 
@@ -176,7 +178,7 @@ def rollout(
     state = task.reset(observation, samples)
     drawn = explore.perturb(len(state.done), policy.width, policy.actions, generator)
     cache = policy.begin(observation | drawn, samples)
-    actions, log_probs, masks = [], [], []
+    actions, log_probs, masks, foreseen = [], [], [], []
     while not bool(state.done.all()):
         output, cache = policy.step(cache, state)
         active = ~state.done
@@ -197,10 +199,15 @@ def rollout(
         actions.append(action)
         log_probs.append(log_prob)
         masks.append(active)
+        if output.value is not None:
+            foreseen.append(torch.where(active, output.value, torch.zeros_like(output.value)))
         state = task.step(state, action)
     trajectory = blank(observation, torch.stack(actions, 1), torch.stack(masks, 1))
     return replace(
-        trajectory, log_prob=torch.stack(log_probs, 1), truncated=task.truncated(trajectory.action, trajectory.mask)
+        trajectory,
+        log_prob=torch.stack(log_probs, 1),
+        value=torch.stack(foreseen, 1) if foreseen else trajectory.value,
+        truncated=task.truncated(trajectory.action, trajectory.mask),
     )
 
 

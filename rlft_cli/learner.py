@@ -387,12 +387,20 @@ def _inputs(t: Training, ids: list[int]) -> dict[str, Tensor]:
 
 
 def _update(t: Training, batch: Trajectory) -> dict[str, float]:
-    """One optimizer step on a batch, in micro-batches whose sizes do not matter (law 2)."""
+    """Optimizer steps on a batch, one for each epoch of the algorithm; what it prepared holds for all of them."""
     batch = t.algorithm.prepare(batch.to(t.accelerator.device)).without_masked()
     told = batch.mask & batch.observed
     decisions = t.accelerator.reduce(told.sum().float(), "sum")
     if not bool(decisions > 0):  # nobody reacted to any of it, in no process
         return {}
+    signals = {name: float(average) for name, average in t.algorithm.state.items() if average.dim() == 0}
+    for _ in range(t.algorithm.epochs):
+        signals.update(_step(t, batch, told, decisions))
+    return signals
+
+
+def _step(t: Training, batch: Trajectory, told: Tensor, decisions: Tensor) -> dict[str, float]:
+    """One optimizer step on a prepared batch, in micro-batches whose sizes do not matter (law 2)."""
     rows = torch.arange(batch.observation["id"].shape[0], device=batch.action.device)
     drawn = {}  # once for all parts
     if t.algorithm.needs == "rewards":
@@ -446,6 +454,10 @@ def _loss(t: Training, part: Trajectory, drawn: dict[str, Tensor]) -> tuple[Tens
     told = part.mask & part.observed  # a decision without a reaction is not learned from (docs/decisions/0013)
     if t.algorithm.needs == "rewards":  # nor one that truncated sampling would by now not take: its chance is 0
         told = told & legal_actions(output.scores.gather(-1, part.action[..., None]).squeeze(-1))
+    if t.algorithm.epochs > 1:  # how far from the policy that acted this epoch began
+        with torch.no_grad():
+            moved = kl_k3(part.log_prob, action_log_prob(output.scores, part.action))
+            signals["approx_kl"] = float(torch.where(told, moved, 0.0).sum() / told.sum().clamp(min=1))
     return torch.where(told, loss, torch.zeros_like(loss)).sum(), signals
 
 

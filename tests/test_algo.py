@@ -13,7 +13,7 @@ from torch import Tensor
 from rlft_cli.episode import ILLEGAL_SCORE, Trajectory, blank
 from rlft_cli.errors import UsageError
 from rlft_cli.model import Output
-from toy_training import dqn, reinforce, supervised
+from toy_training import actor_critic, dqn, grpo, ppo, reinforce, supervised
 
 LN2, LN3 = math.log(2), math.log(3)
 
@@ -173,6 +173,10 @@ def test_no_advantage_beyond_the_end() -> None:
         reinforce(samples=2),
         reinforce(samples=2, baseline="none", credit="episode"),
         reinforce(samples=2, baseline="moving_average"),
+        reinforce(samples=2, baseline="value"),
+        actor_critic(samples=2, gamma=0.5),
+        ppo(samples=2, gamma=0.5),
+        grpo(samples=2, credit="episode"),
     ):
         assert advantage(algorithm, data)[0, 1] == 0
 
@@ -188,14 +192,129 @@ def test_surrogate_with_entropy_bonus() -> None:
 def test_what_reinforce_needs() -> None:
     assert reinforce().reads == frozenset()
     assert reinforce(baseline="self_critical", kl_coefficient=0.1).reads == {"greedy", "reference"}
-    assert not reinforce().uses_target
+    assert reinforce(baseline="value").reads == {"value"}
+    assert not reinforce().uses_target and reinforce().epochs == 1
 
 
-@pytest.mark.parametrize("make", [supervised, dqn, reinforce])
+def test_learned_value_as_baseline() -> None:
+    # rewards 1 and 3, gamma 1: returns 4 and 3; the values foreseen are 1/2 and 1
+    data = episodes([[1, 1]], [2], reward=[[1.0, 3.0]], value=[[0.5, 1.0]])
+    algorithm = reinforce(samples=1, baseline="value", gamma=1.0, value_coefficient=0.5)
+    prepared = algorithm.prepare(data)
+    close(prepared.advantage, [[3.5, 2.0]])
+    # -A ln(3/4) + 1/2 * 1/2 (V - G)^2, the value is now 2 and 3; no gradient of the policy comes from the value
+    found = algorithm.loss(output([[[0.0, LN3]] * 2], [[2.0, 3.0]]), prepared, None)
+    close(found, [[3.5 * math.log(4 / 3) + 0.25 * 4.0, 2.0 * math.log(4 / 3)]])
+
+
+def test_kl_as_a_loss_leaves_the_reward_alone() -> None:
+    # beta 2, u = ln(3/4) - ln(1/2) = ln(3/2): 2 u^2 / 2 beside -A ln(3/4), A = 1
+    data = episodes([[1]], [1], reward=[[1.0]], log_prob=[[math.log(0.75)]], reference_log_prob=[[-LN2]])
+    algorithm = reinforce(samples=1, baseline="none", kl_coefficient=2.0, kl_in="loss")
+    prepared = algorithm.prepare(data)
+    close(prepared.advantage, [[1.0]])
+    found = algorithm.loss(output([[[0.0, LN3]]]), prepared, None)
+    close(found, [[math.log(4 / 3) + math.log(1.5) ** 2]])
+    assert algorithm.reads == {"reference"}
+
+
+def test_how_many_samples_leave_one_out_needs() -> None:
+    # returns 1, 1, 1, 0: Var = 1/4 (unbiased), mean 3/4, E[R]^2 = 9/16 - Var/4 = 1/2: more than 1 + 1/2 samples
+    algorithm = reinforce(samples=4, moving_average_decay=0.75)
+    algorithm.prepare(episodes([[0]] * 4, [1] * 4, samples=4, reward=[[1.0], [1.0], [1.0], [0.0]]))
+    assert float(algorithm.state["break_even"]) == pytest.approx(1.5)
+    # then 4, 0, 0, 0: Var 4, E[R]^2 = 1 - 1 = 0. Averages 1/4 * 3/4 + 4 / 4 = 19/16 and 1/2 * 3/4 = 3/8
+    algorithm.prepare(episodes([[0]] * 4, [1] * 4, samples=4, reward=[[4.0], [0.0], [0.0], [0.0]]))
+    assert float(algorithm.state["break_even"]) == pytest.approx(1 + (19 / 16) / (3 / 8))
+    # nobody reacted: nothing is learned of it
+    data = episodes([[0]] * 4, [1] * 4, samples=4)
+    algorithm.prepare(replace(data, observed=torch.zeros_like(data.mask)))
+    assert float(algorithm.state["break_even"]) == pytest.approx(1 + (19 / 16) / (3 / 8))
+    assert reinforce(samples=1, baseline="none").state == {}
+
+
+# -- actor-critic --------------------------------------------------------------------------------------------------
+
+
+def test_actor_critic() -> None:
+    # gamma = lambda = 1/2, rewards 1 and 2, values 2 and 4: delta_1 = 2 - 4 = -2, delta_0 = 1 + 4/2 - 2 = 1,
+    # A_0 = 1 - 2/4 = 1/2. Regression targets A + V: 5/2 and 2, the value is now 5/2 and 5.
+    data = episodes([[1, 1]], [2], reward=[[1.0, 2.0]], value=[[2.0, 4.0]])
+    algorithm = actor_critic(gamma=0.5, gae_lambda=0.5, value_coefficient=0.5)
+    prepared = algorithm.prepare(data)
+    close(prepared.advantage, [[0.5, -2.0]])
+    found = algorithm.loss(output([[[0.0, LN3]] * 2], [[2.5, 5.0]]), prepared, None)
+    close(found, [[0.5 * math.log(4 / 3), -2.0 * math.log(4 / 3) + 0.25 * 9.0]])
+
+
+@pytest.mark.parametrize("make", [actor_critic, ppo])
+def test_actors_pay_the_kl_in_the_reward(make: Any) -> None:
+    columns = {"log_prob": [[math.log(0.75)]], "reference_log_prob": [[-LN2]]}
+    data = episodes([[1]], [1], reward=[[1.0]], value=[[0.25]], **columns)
+    close(advantage(make(kl_coefficient=2.0), data), [[1 - 2 * math.log(1.5) - 0.25]])
+    assert make(kl_coefficient=2.0).reads == {"value", "reference"} and make().reads == {"value"}
+
+
+# -- ppo -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("value_clip", "distances"), [(None, (0.0, 4.0)), (0.2, (0.64, 4.0))])
+def test_ppo(value_clip: float | None, distances: tuple[float, float]) -> None:
+    # pi_old = 1/2, pi = 3/4: rho = 3/2, clipped 6/5. A = 1: -min(3/2, 6/5); A = -1: -min(-3/2, -6/5).
+    # V_old = 0, so A + V_old = 1 and -1; V = 1: (V - R)^2 = 0 and 4; within 0.2 of V_old it is 0.2: 0.64 and 1.44.
+    columns = {"reward": [[1.0], [-1.0]], "log_prob": [[-LN2], [-LN2]]}
+    data = episodes([[1], [1]], [1, 1], **columns)
+    algorithm = ppo(clip_range=0.2, value_clip_range=value_clip, value_coefficient=0.5)
+    found = algorithm.loss(output([[[0.0, LN3]]] * 2, [[1.0], [1.0]]), algorithm.prepare(data), None)
+    close(found, [[-1.2 + 0.25 * distances[0]], [1.5 + 0.25 * distances[1]]])
+
+
+@pytest.mark.parametrize(
+    ("make", "surrogate"), [(actor_critic, 2 * math.log(4 / 3)), (ppo, -2.0), (grpo, -2.0)], ids=["a2c", "ppo", "grpo"]
+)
+def test_the_entropy_bonus_of_the_others(make: Any, surrogate: float) -> None:
+    # A = 2 and rho = 1; the value is what it should be; softmax(0, ln 3) = (1/4, 3/4)
+    entropy = 0.25 * math.log(4) + 0.75 * math.log(4 / 3)
+    data = episodes([[1]], [1], log_prob=[[math.log(0.75)]], advantage=[[2.0]], value=[[-2.0]])
+    found = make(entropy_coefficient=0.1).loss(output([[[0.0, LN3]]], [[0.0]]), data, None)
+    close(found, [[surrogate - 0.1 * entropy]])
+
+
+# -- grpo ----------------------------------------------------------------------------------------------------------
+
+
+def test_grpo() -> None:
+    # rewards 1 and 0 of one example: 1/2 and -1/2 off their mean; rho = 3/2: -min(3/4, 3/5) and -min(-3/4, -3/5)
+    data = episodes([[1], [1]], [1, 1], samples=2, reward=[[1.0], [0.0]], log_prob=[[-LN2], [-LN2]])
+    algorithm = grpo(samples=2)
+    prepared = algorithm.prepare(data)
+    close(prepared.advantage, [[0.5], [-0.5]])
+    close(algorithm.loss(output([[[0.0, LN3]]] * 2), prepared, None), [[-0.6], [0.75]])
+
+
+def test_grpo_scaled() -> None:
+    # the standard deviation of 1 and 0 is sqrt(1/2)
+    data = episodes([[1], [1]], [1, 1], samples=2, reward=[[1.0], [0.0]])
+    scaled = 0.5 / (math.sqrt(0.5) + 1e-4)
+    close(advantage(grpo(samples=2, scale_rewards=True), data), [[scaled], [-scaled]])
+
+
+def test_grpo_credits_and_pays_the_kl() -> None:
+    data = episodes([[0, 0], [0, 0]], [2, 2], samples=2, reward=[[0.0, 1.0], [0.0, 0.0]])
+    close(advantage(grpo(samples=2, credit="episode"), data), [[0.5, 0.5], [-0.5, -0.5]])
+    close(advantage(grpo(samples=2), data), [[0.0, 0.5], [0.0, -0.5]])
+    # beta 2, a nat from the reference in the first episode only: 1 - 2 and 0, half of their difference
+    away = {"log_prob": torch.tensor([[0.0, -1.0], [0.0, 0.0]])}
+    priced = replace(data, **away, reference_log_prob=torch.tensor([[0.0, -2.0], [0.0, 0.0]]))
+    close(advantage(grpo(samples=2, credit="episode", kl_coefficient=2.0), priced), [[-0.5, -0.5], [0.5, 0.5]])
+    assert grpo(kl_coefficient=2.0).reads == {"reference"} and grpo().reads == frozenset()
+
+
+@pytest.mark.parametrize("make", [supervised, dqn, reinforce, actor_critic, ppo, grpo])
 def test_losses_are_unreduced_and_leave_their_input_alone(make: Any) -> None:
     algorithm = make()
     data = episodes([[0, 1, 2]] * 4, [3, 1, 2, 3], samples=algorithm.samples)
     scores = torch.randn(4, 3, 3)
     before = scores.clone()
-    loss = algorithm.loss(output(scores), algorithm.prepare(data), None)
+    loss = algorithm.loss(output(scores, torch.zeros(4, 3)), algorithm.prepare(data), None)
     assert loss.shape == (4, 3) and torch.equal(scores, before)

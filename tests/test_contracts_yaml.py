@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import tomllib
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,13 @@ def fits(group: str, name: str, task: str) -> bool:
     """Whether an option says that it is for the decisions of a task."""
     classes = [read_target(str(source_of(*key).values["_target_"])) for key in ((group, name), ("task", task))]
     return classes[1].traits["decisions"] in classes[0].traits["decisions"]
+
+
+def parted(name: str, *groups: str) -> dict[str, str]:
+    """The options that the name of a recipe puts together; options may hold underscores themselves."""
+    every = product(*(LIBRARY.options[group] for group in groups))
+    (found,) = [options for options in every if "_".join(options) == name]
+    return dict(zip(groups, found, strict=True))
 
 
 def methods(node: ast.ClassDef) -> set[str]:
@@ -116,12 +124,12 @@ def test_every_option_composes_without_a_fault_of_its_own(
     words = [Override(text=f"{group}={name}", prefix="", key=group, values=(name,))]
     pair = {}
     if group == "recipe":
-        pair = dict(zip(("task", "algo"), name.split("_", 1), strict=True))
+        pair = parted(name, "task", "algo")
     elif group == "recipe/reward":
-        pair = dict(zip(("algo", "reward"), name.split("_", 1), strict=True))
+        pair = parted(name, "algo", "reward")
         pair["task"] = next(task for task in LIBRARY.options["task"] if fits("reward", pair["reward"], task))
     elif group == "recipe/feedback":
-        pair = dict(zip(("task", "algo", "feedback"), name.split("_", 2), strict=True))
+        pair = parted(name, "task", "algo", "feedback")
     words += [Override(text="", prefix="", key=key, values=(value,)) for key, value in pair.items()]
     composed = compose(LIBRARY, "train", [(word, word.values[0]) for word in words])
     assert composed is not None, "a defaults list in a form that only Hydra reads is checked too late"

@@ -30,6 +30,7 @@ from toy_training import (
     lstm,
     optim,
     policy_of,
+    ppo,
     reinforce,
     supervised,
     tagged_rows,
@@ -196,6 +197,29 @@ def test_replay_waits_for_its_warm_up_and_repeats() -> None:
     assert losses[:2] == [None, None] and None not in losses[2:]
     updates = next(iter(made.optimizer.state_dict()["state"].values()))["step"]
     assert int(updates) == 3 * (len(losses) - 2)
+
+
+@pytest.mark.parametrize("epochs", [1, 3])
+def test_epochs_are_updates_on_the_same_reactions(epochs: int) -> None:
+    task = bind(class_rows(24), tiny())
+    algorithm = ppo(samples=2, epochs=epochs)
+    explore = Sample(temperature=1.0, top_k=0, top_p=1.0)
+    policy = policy_of(tiny(), task, algorithm.reads)
+    made = training(policy, task, algorithm, explore=explore, passes=1.0)
+    taken = list(learn(made))
+    updates = next(iter(made.optimizer.state_dict()["state"].values()))["step"]
+    assert int(updates) == epochs * len(taken)
+    assert made.counts.reaction_episodes == 2 * 24
+    assert ("approx_kl" in taken[0].signals) == (epochs > 1)
+
+
+def test_moving_averages_are_logged() -> None:
+    task = bind(class_rows(24), tiny())
+    explore = Sample(temperature=1.0, top_k=0, top_p=1.0)
+    signals = next(learn(training(policy_of(tiny(), task), task, reinforce(samples=2), explore=explore))).signals
+    assert signals["break_even"] == pytest.approx(
+        1 + signals["return_variance"] / max(signals["return_square"], 1e-6), rel=1e-5
+    )
 
 
 def test_rl_acts_and_learns_without_dropout_and_supervised_with() -> None:

@@ -13,7 +13,10 @@ from accelerate.state import AcceleratorState
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
+from rlft_cli.algo.actor_critic import ActorCritic
 from rlft_cli.algo.dqn import Dqn
+from rlft_cli.algo.grpo import Grpo
+from rlft_cli.algo.ppo import Ppo
 from rlft_cli.algo.reinforce import Reinforce
 from rlft_cli.algo.supervised import Supervised
 from rlft_cli.compose import compose
@@ -181,9 +184,42 @@ def reinforce(**changes: Any) -> Reinforce:
         "credit": "return_to_go",
         "gamma": 0.0,
         "entropy_coefficient": 0.0,
+        "value_coefficient": 0.5,
         "kl_coefficient": 0.0,
+        "kl_in": "reward",
     }
     return Reinforce(**(settings | changes))
+
+
+ACTOR: dict[str, Any] = {
+    "samples": 1,
+    "gamma": 0.0,
+    "gae_lambda": 0.95,
+    "value_coefficient": 0.5,
+    "entropy_coefficient": 0.0,
+    "kl_coefficient": 0.0,
+}
+CLIP: dict[str, Any] = {"epochs": 1, "clip_range": 0.2}
+
+
+def actor_critic(**changes: Any) -> ActorCritic:
+    return ActorCritic(**(ACTOR | changes))
+
+
+def ppo(**changes: Any) -> Ppo:
+    return Ppo(**(ACTOR | CLIP | {"value_clip_range": None} | changes))
+
+
+def grpo(**changes: Any) -> Grpo:
+    settings: dict[str, Any] = {
+        "samples": 4,
+        "scale_rewards": False,
+        "credit": "return_to_go",
+        "gamma": 0.0,
+        "entropy_coefficient": 0.0,
+        "kl_coefficient": 0.0,
+    }
+    return Grpo(**(settings | CLIP | changes))
 
 
 def supervised(label_smoothing: float = 0.0) -> Supervised:
@@ -275,6 +311,10 @@ class Seen:
     @property
     def samples(self) -> int:
         return int(self.inner.samples)
+
+    @property
+    def epochs(self) -> int:
+        return int(self.inner.epochs)
 
     @property
     def state(self) -> dict[str, Tensor]:

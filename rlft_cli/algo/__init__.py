@@ -13,8 +13,9 @@ from rlft_cli.model import Output
 class Algorithm(Protocol):
     """Arithmetic on the scores of decisions.
 
-    ``needs`` is "labels" (learns from demonstrations) or "rewards"; ``reads`` may hold "value", "dueling"
-    (heads of the policy), "greedy" (Trajectory.greedy_reward) and "reference" (Trajectory.reference_log_prob).
+    ``needs`` is "labels" (learns from demonstrations) or "rewards"; ``reads`` may hold "value" (a head of the policy,
+    and Trajectory.value, what it foresaw while acting), "dueling" (a head), "greedy" (Trajectory.greedy_reward) and
+    "reference" (Trajectory.reference_log_prob).
     """
 
     on_policy: ClassVar[bool]
@@ -27,8 +28,13 @@ class Algorithm(Protocol):
         ...
 
     @property
+    def epochs(self) -> int:
+        """Updates on each batch; above 1 the loss must allow for the policy that acted being an older one."""
+        ...
+
+    @property
     def state(self) -> dict[str, Tensor]:
-        """Moving averages; they must survive a resume."""
+        """Moving averages; they survive a resume, and each single number is logged by its name."""
         ...
 
     @property

@@ -30,6 +30,7 @@ class Dqn:
     needs: ClassVar[str] = "rewards"
     decisions: ClassVar[tuple[str, ...]] = ("tags", "classes", "tokens")
     samples: ClassVar[int] = 1
+    epochs: ClassVar[int] = 1
 
     gamma: Annotated[float, "[0, 1]"]
     loss_kind: Literal["bce", "mse", "huber"]

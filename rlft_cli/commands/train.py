@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,7 @@ from rlft_cli.reward import Reward
 from rlft_cli.through_hydra import run_choices
 
 LOG_EVERY_STEPS = 10
+MOST_SAMPLES = 16  # more episodes of one example than this are no advice to give
 KEPT_BY_RESUME = ("console", "debug")  # the keys that a resumed run takes from the command line
 
 
@@ -52,6 +54,7 @@ class Run:
     counts: Counts = field(default_factory=Counts)  # of phases that ended
     window: list[dict[str, float]] = field(default_factory=list)  # signals since the last line of metrics.jsonl
     collapsed: bool = False  # at the last evaluation
+    few_samples: bool = False  # said that leave-one-out does not pay
     stop: bool = False
     passes: float = 0.0  # of the main phase
 
@@ -194,6 +197,10 @@ def _log(this: Run, training: Training, progress: Progress) -> None:
     if training.target is not None:
         row["target_distance"] = training.target.distance()
     artifact.append_line(this.folder / "metrics.jsonl", row)
+    advice = _against_few_samples(means, training.algorithm.samples)
+    if advice is not None and not this.few_samples:
+        this.few_samples = True
+        this.console.warn(advice)
     if progress.step % (5 * LOG_EVERY_STEPS) == 0:
         shown = ["step", "passes", "loss", "reward", "entropy", "kl"]
         shown = ["phase", *shown] if this.phase != "main" else shown
@@ -201,6 +208,18 @@ def _log(this: Run, training: Training, progress: Progress) -> None:
         if this.setup.task.decisions == "tags" and "nonzero_actions" in row:
             line["tagged"] = row["nonzero_actions"]  # part of the words that get another tag than O
         this.console.row(line)
+
+
+def _against_few_samples(means: Mapping[str, float], samples: int) -> str | None:
+    """Advice where leave-one-out makes the gradient noisier than no baseline would (METHODS 3); None where it pays."""
+    needed = math.floor(means.get("break_even", 0.0)) + 1
+    if needed <= samples:
+        return None
+    many = f"algo.samples={needed} or " if needed <= MOST_SAMPLES else ""
+    return (
+        f"algo.baseline=leave_one_out needs more samples than algo.samples={samples} here: rewards vary so much for their "
+        f"mean that no baseline at all is less noisy; type {many}algo.baseline=moving_average"
+    )
 
 
 def _mean(values: list[float]) -> float:

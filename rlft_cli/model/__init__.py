@@ -70,7 +70,7 @@ class Policy(Protocol):
         ...
 
     def step(self, cache: Any, state: Any) -> tuple[Output, Any]:
-        """Output of the next decision, without the T: scores [N, A], features [N, H]; and the cache after it."""
+        """Output of the next decision, without the T: scores [N, A], value [N], features [N, H]; and the cache after it."""
         ...
 
     def table(self, cache: Any) -> Tensor:

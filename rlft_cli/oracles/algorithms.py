@@ -78,6 +78,7 @@ def _batch(algorithm: Algorithm, hidden: float) -> Trajectory:
         greedy_reward=column(torch.randint(2, mask.shape, generator=chance).to(D)),
         log_prob=column(-torch.rand(mask.shape, generator=chance, dtype=D)),
         reference_log_prob=column(-torch.rand(mask.shape, generator=chance, dtype=D)),
+        value=column(torch.rand(mask.shape, generator=chance, dtype=D)),
         discount=start.discount.to(D),
     )
 
@@ -184,12 +185,13 @@ def _at_the_end(algorithm: Algorithm) -> float:
 def _direction(algorithm: Algorithm, toy: Tagging, reward: Tensor) -> float:
     """Off the direction of the exact gradient, at the uniform policy, which is also the reference.
 
-    There an entropy bonus and a KL have no gradient of their own; a positive factor is a matter of the learning rate.
+    There an entropy bonus and a KL have no gradient of their own; a positive factor is a matter of the learning rate. The
+    value that a critic foresaw is the true one.
     """
     algorithm.state.clear()
     theta = torch.zeros_like(toy.theta)
     log_prob = toy.log_prob(theta)
-    columns = {"log_prob": log_prob, "reference_log_prob": log_prob}
+    columns = {"log_prob": log_prob, "reference_log_prob": log_prob, "value": toy.foreseen(theta, reward)}
     found = expected_gradient(toy, algorithm, theta, reward, columns)
     return off_direction(found, true_gradient(toy, reward.sum(1), theta))
 

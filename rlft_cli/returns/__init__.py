@@ -12,6 +12,7 @@ from rlft_cli.returns.advantages import (
     leave_one_out_break_even,
     mixed_objective,
     ppo_clip_loss,
+    spread_in_groups,
     whiten,
 )
 from rlft_cli.returns.distributional import (
@@ -102,6 +103,7 @@ __all__ = [
     "soft_backup",
     "soft_kl_log_policy",
     "soft_kl_value",
+    "spread_in_groups",
     "upper_bound",
     "whiten",
 ]

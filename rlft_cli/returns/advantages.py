@@ -29,6 +29,23 @@ def leave_one_out_break_even(returns: Tensor) -> Tensor:
     return 1 + torch.where(spread > 0, spread / returns.mean() ** 2, torch.zeros_like(spread))
 
 
+def spread_in_groups(returns: Tensor, samples: int, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean over observations of Var(R) and of E[R]^2, both unbiased from k samples of each: [B * k, T] -> scalars.
+
+    1 + the first / the second is how many samples leave-one-out needs (``leave_one_out_break_even``) where observations
+    differ: with P(x) the chance of one, no baseline has sum P E[R^2] in its variance and leave-one-out
+    sum P Var(R) k / (k - 1). Decisions that not all samples have are left out; zeros where there are none. ValueError
+    for k < 2.
+    """
+    square = (_centred(returns, samples) ** 2).sum(1) / (samples - 1)  # [B, T]
+    mean = returns.unflatten(0, (-1, samples)).mean(1)
+    shared = mask.unflatten(0, (-1, samples)).all(1)
+    count = shared.sum().clamp(min=1)
+    variance = torch.where(shared, square, torch.zeros_like(square)).sum() / count
+    second = torch.where(shared, mean**2, torch.zeros_like(mean)).sum() / count
+    return variance, second - variance / samples
+
+
 def group_relative(returns: Tensor, samples: int, scale: bool) -> Tensor:
     """A_i = R_i - mean of the k samples of its observation, over (their std + 1e-4) where ``scale``: [B * k, ...] -> same.
 
@@ -58,7 +75,7 @@ def generalized_advantage(
     where the mask is False; A + V is the value's regression target.
     """
     zero = torch.zeros_like(reward)
-    reward, value = torch.where(mask, reward, zero), torch.where(mask, value, zero)
+    reward, value, discount = (torch.where(mask, x, zero) for x in (reward, value, discount))
     delta = reward + gamma * discount * shift_left(value) - value
     advantage, running = torch.zeros_like(delta), torch.zeros_like(delta[:, 0])
     for t in range(delta.shape[1] - 1, -1, -1):

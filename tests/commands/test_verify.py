@@ -38,6 +38,7 @@ class Own:
     needs: ClassVar[str] = "rewards"
     decisions: ClassVar[tuple[str, ...]] = ("tags", "classes", "tokens")
     samples: ClassVar[int] = 1
+    epochs: ClassVar[int] = 1
 
     gamma: Annotated[float, "[0, 1]"]
     state: dict[str, Tensor] = field(init=False, default_factory=dict)
@@ -122,6 +123,10 @@ def test_every_shipped_algorithm_holds_as_it_is_set(algo: str, capsys: pytest.Ca
             ["algo=reinforce", "algo.samples=1", "algo.baseline=moving_average", "algo.credit=episode", "algo.gamma=1"],
             6,
         ),
+        (["algo=reinforce", "algo.samples=1", "algo.baseline=value", "algo.gamma=1", "algo.entropy_coefficient=0"], 6),
+        (["algo=actor_critic", "algo.samples=1", "algo.gamma=1", "algo.gae_lambda=0.5"], 6),
+        (["algo=ppo", "algo.samples=1", "algo.gamma=1", "algo.gae_lambda=0.5", "algo.value_clip_range=0.2"], 6),
+        (["algo=grpo", "algo.samples=2", "algo.gamma=1", "algo.credit=episode"], 6),
         (["algo=dqn", "algo.gamma=0.8", "algo.loss_kind=mse", "algo.backup=max"], 5),
         (["algo=dqn", "algo.gamma=1", "algo.loss_kind=huber", "algo.backup=soft"], 3),
     ],

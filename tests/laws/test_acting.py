@@ -19,8 +19,10 @@ from toy_training import (
     bind,
     class_rows,
     dialogue_rows,
+    grpo,
     lstm,
     policy_of,
+    ppo,
     reinforce,
     tagged_rows,
     tiny,
@@ -200,6 +202,30 @@ def test_the_loss_reads_the_distribution_that_was_sampled_from(
     assert batch.log_prob[batch.mask].mean() < -0.05, "decisions that are certain would show nothing"
     if task.decisions == "tags":
         assert (~legal_actions(output.scores)[batch.mask]).any(), "BIO forbids I- at the start"
+
+
+@pytest.mark.parametrize("rows", [tagged_rows, class_rows, dialogue_rows], ids=["tags", "classes", "tokens"])
+@pytest.mark.parametrize("make", [ppo, grpo])
+def test_the_first_epoch_is_on_policy_and_the_second_is_not(make: Any, rows: Any) -> None:
+    """On the first epoch the ratio is 1 and the value is the one foreseen while acting; then the policy has moved."""
+    model = tiny(dropout=0.3)
+    task = bind(rows(12), model)
+    seen = Seen(inner=make(samples=2, epochs=2, entropy_coefficient=1.0))
+    policy = policy_of(model, task, seen.reads)
+    for weight in policy.parameters():
+        weight.data += 0.3 * torch.randn_like(weight)
+    explore = Sample(temperature=0.7, top_k=0, top_p=1.0)
+    made = training(policy, task, seen, count=12, explore=explore, reward=_Nothing())
+    signals = next(learn(made)).signals
+    (first, second), (batch, again) = seen.outputs, seen.batches
+    mask = batch.mask
+    ratios = [(action_log_prob(output.scores, batch.action) - batch.log_prob)[mask] for output in (first, second)]
+    assert ratios[0].abs().max() < TOLERANCE and ratios[1].abs().max() > 1e-3
+    assert batch is again, "prepared once for both"
+    assert signals["approx_kl"] > 1e-7
+    if "value" in seen.reads:
+        assert first.value is not None and batch.value[mask].std() > 1e-3
+        assert (first.value - batch.value)[mask].abs().max() < TOLERANCE
 
 
 class _Nothing:

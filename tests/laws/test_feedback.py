@@ -18,7 +18,9 @@ from toy_training import (
     class_rows,
     differences,
     dqn,
+    grpo,
     policy_of,
+    ppo,
     reinforce,
     supervised,
     tagged_rows,
@@ -105,6 +107,8 @@ RUNS: dict[str, Any] = {
         {"explore": epsilon(), "memory": Replay(capacity=100, warmup_episodes=8, replay_ratio=2)},
     ),
     "reinforce": lambda: (reinforce(samples=2), {"explore": Sample(temperature=1.0, top_k=0, top_p=1.0)}),
+    "ppo": lambda: (ppo(samples=2, epochs=2), {"explore": Sample(temperature=1.0, top_k=0, top_p=1.0)}),
+    "grpo": lambda: (grpo(samples=2, epochs=2), {"explore": Sample(temperature=1.0, top_k=0, top_p=1.0)}),
     "self_critical": lambda: (
         reinforce(samples=1, baseline="self_critical", entropy_coefficient=0.01),
         {"explore": Sample(temperature=1.0, top_k=0, top_p=1.0)},

@@ -14,9 +14,12 @@ from rlft_cli.explore.sample import Sample
 from rlft_cli.learner import _update
 from toy_training import (
     TablePolicy,
+    actor_critic,
     bind,
     dqn,
+    grpo,
     plain_gradient_steps,
+    ppo,
     reinforce,
     supervised,
     tagged_rows,
@@ -37,6 +40,10 @@ ALGORITHMS: dict[str, Any] = {
     "reinforce": lambda: reinforce(samples=2, entropy_coefficient=0.1, kl_coefficient=0.1, gamma=1.0),
     "episode": lambda: reinforce(samples=1, baseline="moving_average", credit="episode", kl_coefficient=0.1),
     "self_critical": lambda: reinforce(samples=1, baseline="self_critical", gamma=1.0),
+    "learned_baseline": lambda: reinforce(samples=1, baseline="value", gamma=1.0, kl_coefficient=0.1, kl_in="loss"),
+    "actor_critic": lambda: actor_critic(gamma=0.9, entropy_coefficient=0.1, kl_coefficient=0.1),
+    "ppo": lambda: ppo(gamma=0.9, epochs=2, value_clip_range=0.2, entropy_coefficient=0.1),
+    "grpo": lambda: grpo(samples=2, gamma=1.0, epochs=2, scale_rewards=True, entropy_coefficient=0.1),
 }
 
 
@@ -49,7 +56,7 @@ def batch(samples: int, hidden: float) -> Trajectory:
     random = {
         f.name: torch.where(mask, torch.rand(N, T, generator=chance), hidden)
         for f in fields(start)
-        if f.name in ("log_prob", "reward", "advantage", "greedy_reward", "reference_log_prob")
+        if f.name in ("log_prob", "reward", "advantage", "greedy_reward", "reference_log_prob", "value")
     }
     return replace(start, **random, discount=torch.where(mask, start.discount, hidden))
 

@@ -28,12 +28,15 @@ from rlft_cli.explore.ucb import Ucb
 from rlft_cli.learner import Training, learn
 from rlft_cli.memory.replay import Replay
 from toy_training import (
+    actor_critic,
     bind,
     class_rows,
     differences,
     dqn,
+    grpo,
     largest_difference,
     policy_of,
+    ppo,
     reinforce,
     supervised,
     tagged_rows,
@@ -89,6 +92,26 @@ def self_critical_run(seed: int) -> Training:
     )
 
 
+def sampling(algorithm: Any, seed: int) -> Training:
+    return build(tagged_rows, algorithm, seed, tiny(), {"explore": Sample(temperature=1.0, top_k=0, top_p=1.0)})
+
+
+def leave_one_out_run(seed: int) -> Training:
+    return sampling(reinforce(samples=2), seed)
+
+
+def actor_critic_run(seed: int) -> Training:
+    return sampling(actor_critic(gamma=1.0), seed)
+
+
+def ppo_run(seed: int) -> Training:
+    return sampling(ppo(gamma=1.0, epochs=2, kl_coefficient=0.05), seed)
+
+
+def grpo_run(seed: int) -> Training:
+    return sampling(grpo(samples=2, epochs=2), seed)
+
+
 def linucb_run(seed: int) -> Training:
     explore = LinUcb(alpha=0.5, ridge=1.0, refresh_batches=3, window_episodes=20)
     return build(class_rows, dqn(), seed, tiny(), {"explore": explore})
@@ -121,6 +144,10 @@ RUNS = [
     bandit_run,
     reinforce_run,
     self_critical_run,
+    leave_one_out_run,
+    actor_critic_run,
+    ppo_run,
+    grpo_run,
 ]
 
 

@@ -30,7 +30,9 @@ REINFORCE = Reinforce(
     credit="return_to_go",
     gamma=1.0,
     entropy_coefficient=0.0,
+    value_coefficient=0.5,
     kl_coefficient=0.0,
+    kl_in="reward",
 )  # without anything that is added to the gradient
 
 
@@ -74,6 +76,17 @@ class Tagging:
     def at_end(self, total: Tensor) -> Tensor:
         """A reward [M] paid at the last decision: [M, T]."""
         return torch.cat([total.new_zeros(len(total), self.action.shape[1] - 1), total[:, None]], 1)
+
+    def foreseen(self, theta: Tensor, reward: Tensor) -> Tensor:
+        """V [M, T]: what is still to come of reward [M, T], on average over all that may follow the tags before."""
+        chance, to_go = self.chance(theta), reward.flip(1).cumsum(1).flip(1)
+        paths = [tuple(path) for path in self.action.tolist()]
+        value = torch.zeros_like(reward)
+        for t in range(reward.shape[1]):
+            for before in {path[:t] for path in paths}:
+                same = torch.tensor([path[:t] == before for path in paths])
+                value[same, t] = (chance * to_go[:, t])[same].sum() / chance[same].sum()
+        return value
 
 
 def tagging(tags: list[str], gold: list[str]) -> Tagging:
