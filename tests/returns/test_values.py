@@ -233,7 +233,7 @@ def test_spread_in_groups_is_unbiased() -> None:
     outcomes = torch.cartesian_prod(*[t64([0.0, 1.0])] * 3)
     mask = torch.ones(3, 1, dtype=torch.bool)
     for p in (0.1, 0.5, 0.9):
-        chance = torch.where(outcomes == 1, p, 1 - p).prod(1)
+        chance = (outcomes * p + (1 - outcomes) * (1 - p)).prod(1)
         parts = [torch.stack(returns.spread_in_groups(row[:, None], 3, mask)) for row in outcomes]
         close((chance[:, None] * torch.stack(parts)).sum(0), [p * (1 - p), p**2])
 
