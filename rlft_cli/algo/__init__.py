@@ -20,8 +20,16 @@ class Algorithm(Protocol):
     on_policy: ClassVar[bool]
     needs: ClassVar[str]
     decisions: ClassVar[tuple[str, ...]]
-    samples: int  # episodes per observation (k)
-    state: dict[str, Tensor]  # moving averages; must survive a resume
+
+    @property
+    def samples(self) -> int:
+        """Episodes per observation (k)."""
+        ...
+
+    @property
+    def state(self) -> dict[str, Tensor]:
+        """Moving averages; they must survive a resume."""
+        ...
 
     @property
     def reads(self) -> frozenset[str]:

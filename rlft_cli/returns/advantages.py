@@ -35,17 +35,18 @@ def group_relative(returns: Tensor, samples: int, scale: bool) -> Tensor:
     Scaled: Shao et al. 2024, sec. 4.1 (GRPO), biased: it favours observations whose returns hardly differ. Unscaled:
     Liu et al. 2025 (Dr. GRPO), (k - 1) / k times leave-one-out. The std is the sample's (k - 1). ValueError for k < 2.
     """
-    centred = _centred(returns, samples)
+    advantage: Tensor = _centred(returns, samples)
     if scale:
-        centred = centred / (returns.unflatten(0, (-1, samples)).std(1, keepdim=True) + FLAT)
-    return centred.flatten(0, 1)
+        advantage = advantage / (returns.unflatten(0, (-1, samples)).std(1, keepdim=True) + FLAT)
+    return advantage.flatten(0, 1)
 
 
 def _centred(returns: Tensor, samples: int) -> Tensor:
     if samples < 2:
         raise ValueError(f"comparing the samples of an observation needs at least 2 of each, not {samples}")
     grouped = returns.unflatten(0, (-1, samples))
-    return grouped - grouped.mean(1, keepdim=True)
+    centred: Tensor = grouped - grouped.mean(1, keepdim=True)
+    return centred
 
 
 def generalized_advantage(

@@ -25,7 +25,7 @@ def expectile_loss(difference: Tensor, expectile: float) -> Tensor:
 
     tau = 1/2 is half the square, whose minimum is the mean; tau towards 1 goes to the largest supported value.
     """
-    weight = torch.where(difference < 0, 1.0 - expectile, expectile)
+    weight = (expectile - (difference < 0).to(difference.dtype)).abs()
     return weight * difference**2
 
 
