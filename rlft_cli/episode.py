@@ -67,6 +67,7 @@ class Trajectory:
     observed: Tensor  # [N, T] bool: its reward is known (0 where it is not); only such decisions are learned from
     advantage: Tensor  # [N, T] filled by Algorithm.prepare
     truncated: Tensor  # [N] bool: stopped by the horizon and not by the task
+    weight: Tensor  # [N] by which a memory wants its losses multiplied: 1, or the importance weight of how it was drawn
     greedy_reward: Tensor  # [N, T] reward of the greedy episode; zero unless the algorithm reads it
     reference_log_prob: Tensor  # [N, T] log pi_ref(a_t | s_t); zero unless the algorithm reads it
 
@@ -116,6 +117,7 @@ def blank(observation: dict[str, Tensor], action: Tensor, mask: Tensor) -> Traje
         greedy_reward=zero,
         reference_log_prob=zero,
         truncated=torch.zeros(action.shape[0], dtype=torch.bool, device=action.device),
+        weight=torch.ones(action.shape[0], device=action.device),
     )
 
 

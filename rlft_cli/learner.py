@@ -114,7 +114,7 @@ class Training:
     counts: Counts = field(default_factory=Counts)
     target: TargetNetwork | None = None
     reference: Snapshot | None = None
-    log: Mapping[int, Any] | None = None  # by example, what another policy did: arrays of memory.replay.DECISION
+    log: Mapping[int, Any] | None = None  # by example, what another policy did: arrays of ring.DECISION
 
     def __post_init__(self) -> None:
         """Build optimizer, generator and the copies of the policy that the algorithm needs."""
@@ -379,10 +379,13 @@ def _update(t: Training, batch: Trajectory) -> dict[str, float]:
         drawn = t.explore.perturb(len(batch.action), t.policy.width, t.policy.actions, t.generator)
     loss_sum = 0.0
     signals: dict[str, float] = {}
+    worst: list[Tensor] = []
     for chunk in rows.chunk(t.optim.micro_batches):
         part = batch if t.optim.micro_batches == 1 else batch.select(chunk)
         episodes = batch.episodes(chunk)
-        loss, signals = _loss(t, part, {name: tensor[episodes] for name, tensor in drawn.items()})
+        each, signals = _loss(t, part, {name: tensor[episodes] for name, tensor in drawn.items()})
+        worst.append(each.detach().amax(1))
+        loss = (each * part.weight[:, None]).sum()
         loss = loss * (t.accelerator.num_processes / decisions)  # DDP averages over processes
         t.accelerator.backward(loss)
         loss_sum += float(loss.detach())
@@ -390,6 +393,7 @@ def _update(t: Training, batch: Trajectory) -> dict[str, float]:
     if not (math.isfinite(norm) and math.isfinite(loss_sum)):
         return _skip(t, batch, loss_sum, norm)
     t.nonfinite = 0
+    t.memory.learned(torch.cat(worst), t.done)
     factor = t.optim.factor(t.done)
     for group in t.optimizer.param_groups:
         group["lr"] = group["base_lr"] * factor
@@ -404,7 +408,7 @@ def _update(t: Training, batch: Trajectory) -> dict[str, float]:
 
 
 def _loss(t: Training, part: Trajectory, drawn: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
-    """Summed loss of a micro-batch, and signals of its decisions; ``drawn`` perturbs the policy, not its target."""
+    """Loss [N, T] of a micro-batch, 0 where nothing is learned, and signals; ``drawn`` perturbs the policy, not its target."""
     observation = part.observation
     if len(observation) == 1:
         observation = _inputs(t, observation["id"].tolist())
@@ -426,7 +430,7 @@ def _loss(t: Training, part: Trajectory, drawn: dict[str, Tensor]) -> tuple[Tens
     told = part.mask & part.observed  # a decision without a reaction is not learned from (docs/decisions/0013)
     if t.algorithm.needs == "rewards":  # nor one that truncated sampling would by now not take: its chance is 0
         told = told & legal_actions(output.scores.gather(-1, part.action[..., None]).squeeze(-1))
-    return torch.where(told, loss, torch.zeros_like(loss)).sum(), signals
+    return torch.where(told, loss, torch.zeros_like(loss)), signals
 
 
 def _without_masked(batch: Trajectory) -> Trajectory:
@@ -434,7 +438,8 @@ def _without_masked(batch: Trajectory) -> Trajectory:
     clean: dict[str, Any] = {
         f.name: torch.where(batch.mask, value, torch.zeros_like(value))
         for f in fields(batch)
-        if f.name not in ("observation", "mask", "truncated") and (value := getattr(batch, f.name)) is not None
+        if f.name not in ("observation", "mask", "truncated", "weight")
+        and (value := getattr(batch, f.name)) is not None
     }
     return replace(batch, **clean)
 
