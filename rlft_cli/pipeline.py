@@ -26,7 +26,7 @@ from rlft_cli.feedback.logged import Logged
 from rlft_cli.learner import Optim, Training
 from rlft_cli.model import Codec
 from rlft_cli.model.words import save_heads
-from rlft_cli.offline import decisions_of
+from rlft_cli.offline import decisions_of, require_chances
 from rlft_cli.sampler import BatchSampler
 from rlft_cli.snapshot import TargetNetwork
 from rlft_cli.task import Row, Task
@@ -138,6 +138,8 @@ def new_setup(config: DictConfig) -> Setup:
     task = settings.build(labels, model.codec(folder, corpus(splits, settings.rows)))
     feedback = build(config.feedback)
     log = log_for(task, feedback.log) if isinstance(feedback, Logged) else None
+    if log is not None and "propensity" in reads:
+        require_chances(log)
     tuning = build(config.tuning)
     policy = tuning.apply(model.policy(folder, task, reads))
     rows = {"train": splits.train.to_list(), "dev": splits.dev.to_list(), "test": splits.test.to_list()}
@@ -271,6 +273,7 @@ def main_training(setup: Setup) -> Training:
         training.target = TargetNetwork(
             setup.policy,
             kind=config.algo.target,
+            which=config.algo.target_weights,
             tau=config.algo.target_tau,
             interval=config.algo.target_update_interval,
         )

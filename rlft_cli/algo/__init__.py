@@ -14,7 +14,10 @@ class Algorithm(Protocol):
     """Arithmetic on the scores of decisions.
 
     ``needs`` is "labels" (learns from demonstrations) or "rewards"; ``reads`` may hold "value", "dueling"
-    (heads of the policy), "greedy" (Trajectory.greedy_reward) and "reference" (Trajectory.reference_log_prob).
+    (heads of the policy), "greedy" (Trajectory.greedy_reward), "reference" (Trajectory.reference_log_prob), "propensity"
+    (Trajectory.log_prob as the chance of what was done: not that of a deterministic policy) and, for tags and classes,
+    "heads:n", "quantiles:n" or "atoms:n:low:high" (Output.heads). ``regresses`` says that the loss is the distance of a
+    value from its target, by which a memory may draw; ``weighs`` that it divides by propensities.
     """
 
     on_policy: ClassVar[bool]
