@@ -392,3 +392,32 @@ def test_minority_is_chosen_above_the_exact_threshold(gamma: float) -> None:
     choose, leave = p * y[0] + (1 - p) * y[1], p * y[2] + (1 - p) * y[3]
     assert abs(choose - leave) < 1e-6
     assert (p + 0.05) * y[0] + (0.95 - p) * y[1] > (p + 0.05) * y[2] + (0.95 - p) * y[3]
+
+
+def enumerated(scores: Tensor, heads: Tensor | None) -> tuple[Output, Trajectory, Tensor]:
+    """Every action of two texts once: what the policy says, what was logged, and how often (mu / 2) [6]."""
+    mu, reward = torch.tensor([[0.5, 0.3, 0.2], [0.1, 0.1, 0.8]]), torch.tensor([[1.0, 0.0, 0.4], [0.2, 0.9, 0.0]])
+    text, action = torch.arange(2).repeat_interleave(3), torch.arange(3).repeat(2)
+    start = episodes(action[:, None].tolist(), [1] * 6, reward=reward.reshape(6, 1), log_prob=mu.log().reshape(6, 1))
+    data = replace(start, observation={"id": text})  # so that all that is known of a text is in one fold
+    told = Output(scores=scores[text][:, None], value=None, heads=None if heads is None else heads[text][:, None])
+    return told, data, 0.5 * mu.reshape(6, 1)
+
+
+@pytest.mark.parametrize("name", ["ips", "banditnet", "doubly_robust"])
+def test_expected_gradients_are_those_of_the_value(name: str) -> None:
+    """Over all that the logger does, -sum mu grad loss = grad V (METHODS 7.1, row 28), whatever the reward model says."""
+    chance = torch.Generator().manual_seed(8)
+    scores = torch.randn(2, 3, generator=chance, requires_grad=True)
+    heads = torch.randn(2, 3, 2, generator=chance)
+    algorithm: Any = {"ips": ips, "banditnet": lambda: ips(translation=0.5), "doubly_robust": doubly_robust}[name]()
+    reward = torch.tensor([[1.0, 0.0, 0.4], [0.2, 0.9, 0.0]])
+    (expected,) = torch.autograd.grad(0.5 * (torch.softmax(scores, -1) * reward).sum(), scores)
+
+    def found(of: Any) -> Tensor:
+        told, data, share = enumerated(scores, heads)
+        return -torch.autograd.grad((share * of.loss(told, data, None)).sum(), scores)[0]
+
+    close(found(algorithm), expected)
+    wrong = doubly_robust(clip=0.0) if name == "doubly_robust" else ips(clip=0.5)
+    assert (found(wrong) - expected).abs().max() > 0.01, "the twin: no correction, or weights cut"

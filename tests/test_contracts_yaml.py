@@ -122,6 +122,8 @@ def test_every_option_composes_without_a_fault_of_its_own(
         pair["task"] = next(task for task in LIBRARY.options["task"] if fits("reward", pair["reward"], task))
     elif group == "recipe/feedback":
         pair = dict(zip(("task", "algo", "feedback"), name.split("_", 2), strict=True))
+    elif group == "algo" and not fits("algo", name, "ner"):
+        pair["task"] = next(task for task in LIBRARY.options["task"] if fits("algo", name, task))
     words += [Override(text="", prefix="", key=key, values=(value,)) for key, value in pair.items()]
     composed = compose(LIBRARY, "train", [(word, word.values[0]) for word in words])
     assert composed is not None, "a defaults list in a form that only Hydra reads is checked too late"
