@@ -205,6 +205,7 @@ ROOTS = {
     "ope": "OpeConfig",
     "verify": "VerifyConfig",
 }
+NOT_READ = {"verify": ("feedback", "memory", "explore")}  # groups that only come with others: what they lack is not asked for
 
 
 def config_folder() -> Path:
@@ -228,7 +229,8 @@ def check(library: Library, verb: str, composed: Composed, *, running: bool = Tr
     for problem in problems:
         group = problem.key.partition(".")[0]
         dropped = group in refused and problem not in composed.problems  # a consequence of the wrong option
-        if not dropped and (running or not problem.absent):
+        needless = problem.absent and group in NOT_READ.get(verb, ())
+        if not (dropped or needless) and (running or not problem.absent):
             lines.append(_line(library, verb, composed, problem))
     pairing = Pairing(library=library, values=values, chosen=composed.chosen)
     lines += [f"{problem.key}: {problem.text}" for problem in impossible_pairs(pairing)]

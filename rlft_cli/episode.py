@@ -67,6 +67,7 @@ class Trajectory:
     observed: Tensor  # [N, T] bool: its reward is known (0 where it is not); only such decisions are learned from
     advantage: Tensor  # [N, T] filled by Algorithm.prepare
     truncated: Tensor  # [N] bool: stopped by the horizon and not by the task
+    weight: Tensor  # [N] by which a memory wants its losses multiplied: 1, or the importance weight of how it was drawn
     greedy_reward: Tensor  # [N, T] reward of the greedy episode; zero unless the algorithm reads it
     reference_log_prob: Tensor  # [N, T] log pi_ref(a_t | s_t); zero unless the algorithm reads it
     value: Tensor  # [N, T] V(s_t) by the policy that acted; zero unless the algorithm reads it
@@ -91,9 +92,9 @@ class Trajectory:
     def without_masked(self) -> Trajectory:
         """Zero what decisions that do not exist hold, so that a NaN there can do no harm (law 7)."""
         clean: dict[str, Any] = {
-            f.name: torch.where(self.mask, value, torch.zeros_like(value))
+            f.name: torch.where(self.mask, value := getattr(self, f.name), torch.zeros_like(value))
             for f in fields(self)
-            if f.name not in ("observation", "mask", "truncated") and (value := getattr(self, f.name)) is not None
+            if f.name not in ("observation", "mask", "truncated", "weight")
         }
         return replace(self, **clean)
 
@@ -127,6 +128,7 @@ def blank(observation: dict[str, Tensor], action: Tensor, mask: Tensor) -> Traje
         reference_log_prob=zero,
         value=zero,
         truncated=torch.zeros(action.shape[0], dtype=torch.bool, device=action.device),
+        weight=torch.ones(action.shape[0], device=action.device),
     )
 
 

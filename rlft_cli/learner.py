@@ -114,7 +114,7 @@ class Training:
     counts: Counts = field(default_factory=Counts)
     target: TargetNetwork | None = None
     reference: Snapshot | None = None
-    log: Mapping[int, Any] | None = None  # by example, what another policy did: arrays of memory.replay.DECISION
+    log: Mapping[int, Any] | None = None  # by example, what another policy did: arrays of ring.DECISION
 
     def __post_init__(self) -> None:
         """Build optimizer, generator and the copies of the policy that the algorithm needs."""
@@ -407,10 +407,13 @@ def _step(t: Training, batch: Trajectory, told: Tensor, decisions: Tensor) -> di
         drawn = t.explore.perturb(len(batch.action), t.policy.width, t.policy.actions, t.generator)
     loss_sum = 0.0
     signals: dict[str, float] = {}
+    worst: list[Tensor] = []
     for chunk in rows.chunk(t.optim.micro_batches):
         part = batch if t.optim.micro_batches == 1 else batch.select(chunk)
         episodes = batch.episodes(chunk)
-        loss, signals = _loss(t, part, {name: tensor[episodes] for name, tensor in drawn.items()})
+        each, signals = _loss(t, part, {name: tensor[episodes] for name, tensor in drawn.items()})
+        worst.append(each.detach().amax(1))
+        loss = (each * part.weight[:, None]).sum()
         loss = loss * (t.accelerator.num_processes / decisions)  # DDP averages over processes
         t.accelerator.backward(loss)
         loss_sum += float(loss.detach())
@@ -418,6 +421,7 @@ def _step(t: Training, batch: Trajectory, told: Tensor, decisions: Tensor) -> di
     if not (math.isfinite(norm) and math.isfinite(loss_sum)):
         return _skip(t, batch, loss_sum, norm)
     t.nonfinite = 0
+    t.memory.learned(torch.cat(worst), t.done)
     factor = t.optim.factor(t.done)
     for group in t.optimizer.param_groups:
         group["lr"] = group["base_lr"] * factor
@@ -432,7 +436,7 @@ def _step(t: Training, batch: Trajectory, told: Tensor, decisions: Tensor) -> di
 
 
 def _loss(t: Training, part: Trajectory, drawn: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
-    """Summed loss of a micro-batch, and signals of its decisions; ``drawn`` perturbs the policy, not its target."""
+    """Loss [N, T] of a micro-batch, 0 where nothing is learned, and signals; ``drawn`` perturbs the policy, not its target."""
     observation = part.observation
     if len(observation) == 1:
         observation = _inputs(t, observation["id"].tolist())
@@ -458,7 +462,7 @@ def _loss(t: Training, part: Trajectory, drawn: dict[str, Tensor]) -> tuple[Tens
         with torch.no_grad():
             moved = kl_k3(part.log_prob, action_log_prob(output.scores, part.action))
             signals["approx_kl"] = float(torch.where(told, moved, 0.0).sum() / told.sum().clamp(min=1))
-    return torch.where(told, loss, torch.zeros_like(loss)).sum(), signals
+    return torch.where(told, loss, torch.zeros_like(loss)), signals
 
 
 def _skip(t: Training, batch: Trajectory, loss: float, norm: float) -> dict[str, float]:

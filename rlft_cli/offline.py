@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from rlft_cli.data.logs import Log, LoggedEpisode
 from rlft_cli.episode import ILLEGAL_SCORE, from_rows, legal_actions
 from rlft_cli.errors import RlftError
-from rlft_cli.memory.replay import DECISION
 from rlft_cli.metrics.bootstrap import Floats, Interval, bootstrap, ratio
 from rlft_cli.returns import (
     direct_method,
@@ -23,6 +22,7 @@ from rlft_cli.returns import (
     importance_ratio,
     inverse_propensity,
 )
+from rlft_cli.ring import DECISION
 from rlft_cli.task import Task
 
 LEAST_SAMPLE = 0.01  # effective sample size as a part of the rows, below which nothing is estimated (METHODS 2.7)
@@ -258,7 +258,7 @@ def _r2(reward: Tensor, predicted: Tensor) -> float:
 
 
 def require_chances(log: Log) -> None:
-    """RlftError for the log of a policy that left nothing to chance."""
+    """RlftError for the log of a policy that left nothing to chance; importance weights are of no use there."""
     if log.header.deterministic or all(p == 1.0 for episode in log.episodes for p in episode.propensity):
         raise RlftError(
             f"{log.path}: was written by a deterministic policy, which says nothing of what other actions earn; write one "

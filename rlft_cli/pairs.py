@@ -57,6 +57,8 @@ def impossible_pairs(pairing: Pairing) -> Iterator[Problem]:
     yield from _decisions(pairing)
     yield from _labels(pairing)
     yield from _on_policy(pairing)
+    yield from _errors(pairing)
+    yield from _propensities(pairing)
     yield from _exploration(pairing)
     yield from _signals(pairing)
     yield from _credit(pairing)
@@ -125,6 +127,27 @@ def _on_policy(pairing: Pairing) -> Iterator[Problem]:
         yield _problem(pairing, "algo", "explore", text, mine, theirs)
 
 
+def _errors(pairing: Pairing) -> Iterator[Problem]:
+    """A memory that draws by error needs a loss that is the error of a value."""
+    if pairing.traits("memory").get("by_error") is True and pairing.traits("algo").get("regresses") is False:
+        text = f"{pairing.name('memory')} draws what values were wrong about, the loss of {pairing.name('algo')} is no such error"
+        mine = pairing.others("memory", lambda traits: traits.get("by_error") is False)
+        theirs = pairing.others("algo", lambda traits: traits.get("regresses") is True)
+        yield _problem(pairing, "algo", "memory", text, mine, theirs)
+
+
+def _propensities(pairing: Pairing) -> Iterator[Problem]:
+    """Importance weights divide by the chance of what was done; a clip of 0 leaves them out."""
+    algo, explore = pairing.values.get("algo"), pairing.traits("explore")
+    if not isinstance(algo, dict) or pairing.traits("algo").get("weighs") is not True or algo.get("clip") == 0:
+        return
+    if pairing.traits("feedback").get("acts") is not False and explore.get("propensities") is False:
+        text = f"{pairing.name('algo')} divides by the chance of each action, which {pairing.name('explore')} does not tell"
+        mine = pairing.others("explore", lambda traits: traits.get("propensities") is True)
+        theirs = pairing.others("feedback", lambda traits: traits.get("acts") is False)
+        yield _problem(pairing, "algo", "explore", text, mine, theirs)
+
+
 def _exploration(pairing: Pairing) -> Iterator[Problem]:
     """A search that adds up values needs those of single decisions; a KL needs all actions of the policy."""
     algo, explore = pairing.values.get("algo"), pairing.values.get("explore")
@@ -134,6 +157,10 @@ def _exploration(pairing: Pairing) -> Iterator[Problem]:
     if pairing.traits("explore").get("sums_values") is True and isinstance(gamma, int | float) and gamma > 0:
         text = f"adds up values of single decisions, but with algo.gamma={gamma} a value counts what follows too"
         yield Problem(key=pairing.name("explore"), text=f"{text}; type algo.gamma=0")
+    if pairing.traits("algo").get("distribution") is True and "noise" in (pairing.traits("explore").get("reads") or ()):
+        text = f"makes scores noisy, but {pairing.name('algo')} learns distributions, whose means the scores are"
+        calm = pairing.others("explore", lambda traits: traits.get("on_policy") is False and not traits.get("reads"))
+        yield _problem(pairing, "explore", "algo", text, calm, "")
     cut = [f"explore.{key}" for key, whole in (("top_k", 0), ("top_p", 1)) if explore.get(key, whole) != whole]
     price = algo.get("kl_coefficient")
     if cut and pairing.traits("algo").get("on_policy") is True and isinstance(price, int | float) and price > 0:

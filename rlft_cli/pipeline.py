@@ -27,7 +27,7 @@ from rlft_cli.learner import Optim, Training
 from rlft_cli.model import Codec
 from rlft_cli.model.tokens import TokenPolicy
 from rlft_cli.model.words import save_heads
-from rlft_cli.offline import decisions_of
+from rlft_cli.offline import decisions_of, require_chances
 from rlft_cli.sampler import BatchSampler
 from rlft_cli.snapshot import TargetNetwork
 from rlft_cli.task import Row, Task
@@ -139,6 +139,8 @@ def new_setup(config: DictConfig) -> Setup:
     task = settings.build(labels, model.codec(folder, corpus(splits, settings.rows)))
     feedback = build(config.feedback)
     log = log_for(task, feedback.log) if isinstance(feedback, Logged) else None
+    if log is not None and "propensity" in reads:
+        require_chances(log)
     tuning = build(config.tuning)
     policy = tuning.apply(model.policy(folder, task, reads))
     if isinstance(policy, TokenPolicy) and tuning.adds and accelerator.mixed_precision == "bf16":
@@ -274,6 +276,7 @@ def main_training(setup: Setup) -> Training:
         training.target = TargetNetwork(
             setup.policy,
             kind=config.algo.target,
+            which=config.algo.target_weights,
             tau=config.algo.target_tau,
             interval=config.algo.target_update_interval,
         )

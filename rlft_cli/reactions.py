@@ -12,7 +12,7 @@ import torch
 from rlft_cli.episode import Trajectory, from_rows, to_rows
 from rlft_cli.errors import UsageError
 from rlft_cli.feedback import Signal
-from rlft_cli.memory.replay import DECISION
+from rlft_cli.ring import DECISION
 
 
 @dataclass(kw_only=True)

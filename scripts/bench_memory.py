@@ -15,7 +15,8 @@ from pathlib import Path
 import torch
 
 from rlft_cli.episode import blank
-from rlft_cli.memory.replay import DECISION, Replay
+from rlft_cli.memory.replay import Replay
+from rlft_cli.ring import DECISION
 
 LIMIT = 1 << 30  # bytes, for a million sentences
 BATCH = 1000

@@ -14,8 +14,11 @@ class Algorithm(Protocol):
     """Arithmetic on the scores of decisions.
 
     ``needs`` is "labels" (learns from demonstrations) or "rewards"; ``reads`` may hold "value" (a head of the policy,
-    and Trajectory.value, what it foresaw while acting), "dueling" (a head), "greedy" (Trajectory.greedy_reward) and
-    "reference" (Trajectory.reference_log_prob).
+    and Trajectory.value, what it foresaw while acting), "dueling" (a head), "greedy" (Trajectory.greedy_reward),
+    "reference" (Trajectory.reference_log_prob), "propensity" (Trajectory.log_prob as the chance of what was done: not that
+    of a deterministic policy) and, for tags and classes, "heads:n", "quantiles:n" or "atoms:n:low:high" (Output.heads).
+    ``regresses`` says that the loss is the distance of a value from its target, by which a memory may draw; ``weighs``
+    that it divides by propensities.
     """
 
     on_policy: ClassVar[bool]

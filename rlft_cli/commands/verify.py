@@ -42,7 +42,7 @@ def cells(finding: Finding) -> list[Cell]:
 
 def _of_algorithm(config: DictConfig) -> list[Oracle]:
     settings = plain(config.algo)
-    return checks(build(settings), float(settings["gamma"]) if "gamma" in settings else None)
+    return checks(build(settings), settings)
 
 
 def _selected(suite: Sequence[Oracle], only: str | None) -> list[Oracle]:

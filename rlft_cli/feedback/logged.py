@@ -26,6 +26,7 @@ class Logged:
     decisions: ClassVar[tuple[str, ...]] = ("tags", "classes", "tokens")
     reads_reward: ClassVar[bool] = False
     fresh: ClassVar[bool] = False
+    acts: ClassVar[bool] = False
     pays: ClassVar[str] = "decision"
 
     log: str

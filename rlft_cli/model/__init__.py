@@ -17,6 +17,7 @@ class Output:
     scores: Tensor  # [N, T, A]; illegal actions hold ILLEGAL_SCORE
     value: Tensor | None  # [N, T] state values, where the algorithm reads them
     features: Tensor | None = None  # [N, T, H] what the last layer reads; policies over tags and classes give it
+    heads: Tensor | None = None  # [N, T, A, n] more numbers of every action, where the algorithm reads such
 
 
 class Codec(Protocol):

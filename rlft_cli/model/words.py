@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from rlft_cli.episode import ILLEGAL_SCORE
 from rlft_cli.errors import RlftError
 from rlft_cli.model import Output
-from rlft_cli.returns import dueling
+from rlft_cli.returns import categorical_mean, dueling
 from rlft_cli.task import State
 
 HEADS_FILE = "heads.safetensors"
@@ -53,6 +53,34 @@ class NoiseScale(nn.Module):
         return added
 
 
+@dataclass(frozen=True, kw_only=True)
+class Numbers:
+    """How many numbers of each action the algorithm reads beside, or in place of, its score.
+
+    "heads:n": n of their own beside it (a reward model, Q heads). "quantiles:n": n quantiles of the return, whose mean is
+    the score. "atoms:n:low:high": n logits of a distribution over evenly spaced returns, whose mean is the score.
+    """
+
+    heads: int = 0
+    quantiles: int = 0
+    atoms: int = 0
+    low: float = 0.0
+    high: float = 0.0
+
+    @staticmethod
+    def of(reads: frozenset[str]) -> Numbers:
+        """From what the algorithm reads."""
+        told = dict(name.split(":", 1) for name in reads if ":" in name)
+        count, low, high = [*told.get("atoms", "0:0:0").split(":")]
+        return Numbers(
+            heads=int(told.get("heads", "0")),
+            quantiles=int(told.get("quantiles", "0")),
+            atoms=int(count),
+            low=float(low),
+            high=float(high),
+        )
+
+
 class Head(nn.Module):
     """Hidden features to scores, and to values or a dueling split where the algorithm reads them."""
 
@@ -64,12 +92,17 @@ class Head(nn.Module):
         self.project = nn.Linear(width, head_width)
         self.history = nn.Embedding(histories, head_width) if histories else None
         self.norm = nn.LayerNorm(head_width)
-        self.score = nn.Linear(head_width, actions)
+        self.numbers = Numbers.of(reads)
+        self.score = nn.Linear(head_width, actions * max(1, self.numbers.quantiles, self.numbers.atoms))
+        self.heads = nn.Linear(head_width, actions * self.numbers.heads) if self.numbers.heads else None
         self.advantage_value = nn.Linear(head_width, 1) if "dueling" in reads else None
         self.value = nn.Linear(head_width, 1) if "value" in reads else None
         self.noise = NoiseScale(head_width, actions) if "noise" in reads else None
         nn.init.normal_(self.score.weight, std=0.02)  # scores near 0: optimistic under a 0/1 reward (METHODS 2.3)
         nn.init.zeros_(self.score.bias)
+        if self.heads is not None:
+            nn.init.normal_(self.heads.weight, std=0.02)
+            nn.init.zeros_(self.heads.bias)
         if self.history is not None:
             nn.init.normal_(self.history.weight, std=0.02)
 
@@ -88,7 +121,7 @@ class Head(nn.Module):
         features = torch.relu(self.norm(features))
         if "feature_mask" in drawn:
             features = features * _beside(features, drawn["feature_mask"])
-        scores: Tensor = self.score(features)
+        scores, heads = self._numbers(features)
         if self.noise is not None and "weight_noise" in drawn:
             scores = scores + self.noise(features, _beside(features, drawn["weight_noise"]))
         if self.advantage_value is not None:
@@ -97,7 +130,22 @@ class Head(nn.Module):
         if legal is not None:
             scores = scores.masked_fill(~legal, ILLEGAL_SCORE)
         value = self.value(features).squeeze(-1) if self.value is not None else None
-        return Output(scores=scores, value=value, features=features)
+        return Output(scores=scores, value=value, features=features, heads=heads)
+
+    def _numbers(self, features: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Scores [..., A], and the numbers [..., A, n] that the algorithm reads beside them or that they are the mean of."""
+        scores: Tensor = self.score(features)
+        told = self.numbers
+        if told.quantiles or told.atoms:
+            each = scores.unflatten(-1, (-1, told.quantiles or told.atoms))
+            if told.quantiles:
+                return each.mean(-1), each
+            support = torch.linspace(told.low, told.high, told.atoms, device=each.device)
+            return categorical_mean(each, support), each
+        if self.heads is None:
+            return scores, None
+        heads: Tensor = self.heads(features)
+        return scores, heads.unflatten(-1, (-1, told.heads))
 
 
 def _beside(features: Tensor, drawn: Tensor) -> Tensor:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,6 +14,7 @@ from rlft_cli.algo import Algorithm
 from rlft_cli.episode import ILLEGAL_SCORE, Trajectory, blank
 from rlft_cli.errors import UsageError
 from rlft_cli.model import Output
+from rlft_cli.model.words import Numbers
 from rlft_cli.oracles import Oracle
 from rlft_cli.oracles.toys.chain import T, chain, fitted
 from rlft_cli.oracles.toys.tagging import (
@@ -23,20 +26,23 @@ from rlft_cli.oracles.toys.tagging import (
     true_gradient,
     two_words,
 )
+from rlft_cli.returns import categorical_mean
 
 D = torch.float64
-KNOWN_READS = frozenset({"value", "dueling", "greedy", "reference"})
+KNOWN_READS = frozenset({"value", "dueling", "greedy", "reference", "propensity"})
+NUMBERS = ("heads:", "quantiles:", "atoms:")  # more numbers of each action (model/words.py), which can be made too
 MOST_SAMPLES = 8  # groups of more cannot be enumerated
 LENGTHS, ACTIONS = (3, 1, 4, 2), 5
 
 
-def checks(algorithm: Algorithm, gamma: float | None) -> list[Oracle]:
-    """The oracles of one algorithm, with it as their subject; ``gamma`` is what its settings say, None if nothing.
+def checks(algorithm: Algorithm, settings: Mapping[str, Any]) -> list[Oracle]:
+    """The oracles of one algorithm, with it as their subject; ``settings`` are the keys of its YAML.
 
-    A reward at the end is put only to policy gradients that do not discount it, and dynamic programming needs to know
-    gamma. UsageError for an algorithm that cannot be put through them.
+    A reward at the end is put only to policy gradients that do not discount it, mean rewards only to algorithms that say
+    that their values are such, and dynamic programming needs to know gamma. UsageError for an algorithm that cannot be
+    put through them.
     """
-    unknown = algorithm.reads - KNOWN_READS
+    unknown = [name for name in algorithm.reads if name not in KNOWN_READS and not name.startswith(NUMBERS)]
     if unknown:
         raise UsageError(
             f"rlft verify cannot make what the algorithm reads: {', '.join(sorted(unknown))}; "
@@ -49,12 +55,22 @@ def checks(algorithm: Algorithm, gamma: float | None) -> list[Oracle]:
         )
     found = list(_COMMON)
     if algorithm.needs == "rewards" and algorithm.on_policy:
-        found += _ON_POLICY if gamma in (None, 1.0) else _ON_POLICY[:2]
+        found += _ON_POLICY if settings.get("gamma") in (None, 1.0) else _ON_POLICY[:2]
     elif algorithm.needs == "rewards" and "reference" not in algorithm.reads:
-        found.append(_oracle_of_one_decision())
-        if gamma is not None:
-            found.append(_oracle_of_chain(gamma))
+        found.append(_BEST_ACTION)
+        if _learns_means(algorithm, settings):
+            found.append(_oracle_of_one_decision())
+            if "gamma" in settings:
+                found.append(_oracle_of_chain(float(settings["gamma"])))
     return [replace(oracle, subject=algorithm) for oracle in found]
+
+
+def _learns_means(algorithm: Algorithm, settings: Mapping[str, Any]) -> bool:
+    """Whether values are mean returns: not logits of a policy or means of a distribution, not held down (CQL), not with
+    an entropy (Munchausen), and not of a stream that goes on (DQNimb, the only one that is for classes alone)."""
+    other = "propensity" in algorithm.reads or any(name.startswith(NUMBERS) for name in algorithm.reads)
+    moved = float(settings.get("cql_coefficient", 0.0)) > 0 or settings.get("backup") == "munchausen"
+    return not other and not moved and algorithm.decisions != ("classes",)
 
 
 # -- every algorithm -----------------------------------------------------------------------------------------------
@@ -83,27 +99,54 @@ def _batch(algorithm: Algorithm, hidden: float) -> Trajectory:
     )
 
 
-def _output(algorithm: Algorithm, rows: int, seed: int) -> Output:
-    """Random scores [N, T, A], the last action illegal, and values where they are read."""
+def _made(algorithm: Algorithm, numbers: Tensor) -> Output:
+    """What a policy says, made of ``numbers`` [N, T, A, 2 + n]: scores, values (of action 0), and what is read beside them."""
+    told, scores, heads = Numbers.of(algorithm.reads), numbers[..., 0], None
+    if told.quantiles:
+        heads = numbers[..., 2:]
+        scores = heads.mean(-1)
+    elif told.atoms:
+        heads = numbers[..., 2:]
+        scores = categorical_mean(heads, torch.linspace(told.low, told.high, told.atoms, dtype=D))
+    elif told.heads:
+        heads = numbers[..., 2:]
+    return Output(scores=scores, value=numbers[..., 0, 1] if "value" in algorithm.reads else None, heads=heads)
+
+
+def _width(algorithm: Algorithm) -> int:
+    told = Numbers.of(algorithm.reads)
+    return 2 + max(told.heads, told.quantiles, told.atoms)
+
+
+def _output(algorithm: Algorithm, rows: int, seed: int) -> tuple[Output, Tensor]:
+    """Random output of ``rows`` episodes, its last action illegal, and the numbers that it is made of."""
     chance = torch.Generator().manual_seed(seed)
-    scores = torch.randn(rows, max(LENGTHS), ACTIONS, generator=chance, dtype=D)
-    scores[..., -1] = ILLEGAL_SCORE
-    value = torch.randn(rows, max(LENGTHS), generator=chance, dtype=D) if "value" in algorithm.reads else None
-    return Output(scores=scores.requires_grad_(), value=value)
+    shape = (rows, max(LENGTHS), ACTIONS, _width(algorithm))
+    numbers = torch.randn(shape, generator=chance, dtype=D).requires_grad_()
+    output = _made(algorithm, numbers)
+    last = torch.arange(ACTIONS) == ACTIONS - 1
+    return replace(output, scores=output.scores.masked_fill(last, ILLEGAL_SCORE)), numbers
 
 
 def _loss(algorithm: Algorithm, batch: Trajectory, output: Output) -> Tensor:
-    target = _output(algorithm, len(batch.action), 103) if algorithm.uses_target else None
-    return algorithm.loss(output, batch, target)
+    return algorithm.loss(output, batch, _target(algorithm, len(batch.action)))
+
+
+def _target(algorithm: Algorithm, rows: int) -> Output | None:
+    """What a lagging copy says: no gradient goes through it."""
+    if not algorithm.uses_target:
+        return None
+    with torch.no_grad():
+        return _output(algorithm, rows, 103)[0]
 
 
 def _slope(algorithm: Algorithm, hidden: float) -> Tensor:
-    """Gradient [N, T, A] of the summed loss in the scores."""
+    """Gradient [N, T, A, n] of the summed loss in all that the policy says."""
     algorithm.state.clear()
     batch = algorithm.prepare(_batch(algorithm, hidden)).without_masked()
-    output = _output(algorithm, len(batch.action), 102)
+    output, numbers = _output(algorithm, len(batch.action), 102)
     loss = _loss(algorithm, batch, output)
-    (found,) = torch.autograd.grad(torch.where(batch.mask, loss, torch.zeros_like(loss)).sum(), output.scores)
+    (found,) = torch.autograd.grad(torch.where(batch.mask, loss, torch.zeros_like(loss)).sum(), numbers)
     return found
 
 
@@ -116,16 +159,16 @@ def _nan_without_harm(algorithm: Algorithm) -> float:
 
 
 def _unreduced(algorithm: Algorithm) -> float:
-    """Largest gradient of an episode's loss in the scores of another; infinite where the loss is not [N, T]."""
+    """Largest gradient of an episode's loss in what is said of another; infinite where the loss is not [N, T]."""
     algorithm.state.clear()
     batch = algorithm.prepare(_batch(algorithm, 0.0)).without_masked()
-    output = _output(algorithm, len(batch.action), 102)
+    output, numbers = _output(algorithm, len(batch.action), 102)
     loss = _loss(algorithm, batch, output)
     if loss.shape != batch.action.shape:
         return math.inf
     worst = 0.0
     for n in range(len(loss)):
-        (found,) = torch.autograd.grad(loss[n][batch.mask[n]].sum(), output.scores, retain_graph=True)
+        (found,) = torch.autograd.grad(loss[n][batch.mask[n]].sum(), numbers, retain_graph=True)
         found[n] = 0
         worst = max(worst, float(found.abs().max()))
     return worst
@@ -136,8 +179,8 @@ def _split(algorithm: Algorithm) -> float:
     algorithm.state.clear()
     k = algorithm.samples
     batch = algorithm.prepare(_batch(algorithm, 0.0)).without_masked()
-    output = _output(algorithm, len(batch.action), 102)
-    target = _output(algorithm, len(batch.action), 103) if algorithm.uses_target else None
+    output, _ = _output(algorithm, len(batch.action), 102)
+    target = _target(algorithm, len(batch.action))
     whole, worst = algorithm.loss(output, batch, target), 0.0
     for rows in (torch.tensor([0]), torch.tensor([1, 3]), torch.tensor([2])):
         episodes = (rows[:, None] * k + torch.arange(k)[None, :]).reshape(-1)
@@ -153,8 +196,8 @@ def _split(algorithm: Algorithm) -> float:
 
 
 def _part(output: Output, episodes: Tensor, width: int) -> Output:
-    value = None if output.value is None else output.value[episodes, :width]
-    return replace(output, scores=output.scores[episodes, :width], value=value)
+    value, heads = (None if x is None else x[episodes, :width] for x in (output.value, output.heads))
+    return Output(scores=output.scores[episodes, :width], value=value, heads=heads)
 
 
 # -- policy gradients ----------------------------------------------------------------------------------------------
@@ -199,22 +242,36 @@ def _direction(algorithm: Algorithm, toy: Tagging, reward: Tensor) -> float:
 # -- values --------------------------------------------------------------------------------------------------------
 
 
-def _mean_reward(algorithm: Algorithm) -> float:
-    """values(scores) after 400 steps of Adam on one decision with 3 actions, paid 1 in 1, 5 and 9 of 10 episodes."""
+_CHANCES = torch.tensor([0.1, 0.5, 0.9], dtype=D)  # with which each of 3 actions is paid 1, else 0
+
+
+def _learned(algorithm: Algorithm) -> Tensor:
+    """values(scores) [3] after 400 steps of Adam on one decision, taken 10 times each way with chance 1/3."""
     action = torch.arange(3).repeat_interleave(10)[:, None]
-    paid = (torch.arange(10)[None, :] < torch.tensor([1, 5, 9])[:, None]).reshape(-1, 1).to(D)
-    data = replace(blank({"id": torch.arange(30)}, action, torch.ones_like(action, dtype=torch.bool)), reward=paid)
+    paid = (torch.arange(10)[None, :] < 10 * _CHANCES[:, None]).reshape(-1, 1).to(D)
+    start = blank({"id": torch.arange(30)}, action, torch.ones_like(action, dtype=torch.bool))
+    data = replace(start, reward=paid, log_prob=torch.full_like(paid, -math.log(3)))
+    algorithm.state.clear()
     data = algorithm.prepare(data)
-    table, steps = torch.zeros(3, dtype=D).requires_grad_(), 400
+    table, steps = torch.zeros(3, _width(algorithm), dtype=D).requires_grad_(), 400
     optimizer = torch.optim.Adam([table], lr=0.1)
     for step in range(steps):
         optimizer.param_groups[0]["lr"] = 0.1 * (1 - step / steps)
         optimizer.zero_grad()
-        output = Output(scores=table.expand(30, 1, 3), value=None)
-        target = replace(output, scores=output.scores.detach()) if algorithm.uses_target else None
+        output = _made(algorithm, table.expand(30, 1, 3, -1))
+        target = _made(algorithm, table.detach().expand(30, 1, 3, -1)) if algorithm.uses_target else None
         torch.autograd.backward(algorithm.loss(output, data, target).sum())
         optimizer.step()
-    return float((algorithm.values(table.detach()) - torch.tensor([0.1, 0.5, 0.9], dtype=D)).abs().max())
+    return algorithm.values(_made(algorithm, table.detach()[None, None]).scores[0, 0])
+
+
+def _mean_reward(algorithm: Algorithm) -> float:
+    return float((_learned(algorithm) - _CHANCES).abs().max())
+
+
+def _best_action(algorithm: Algorithm) -> float:
+    """What the action of the highest value earns less than the best."""
+    return float(_CHANCES.max() - _CHANCES[_learned(algorithm).argmax()])
 
 
 def _oracle_of_one_decision() -> Oracle:
@@ -250,6 +307,15 @@ def _oracle_of_chain(gamma: float) -> Oracle:
     )
 
 
+_BEST_ACTION = Oracle(
+    name="algo_best_action",
+    row=15,
+    object="action that it finds best, of one decision",
+    oracle="action of the highest mean reward",
+    tolerance=0.0,
+    subject=None,
+    distance=_best_action,
+)
 _COMMON = (
     Oracle(
         name="algo_unreduced",

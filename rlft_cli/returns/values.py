@@ -56,6 +56,12 @@ def shift_left(x: Tensor, steps: int = 1) -> Tensor:
     return torch.cat([x[:, steps:], torch.zeros_like(x[:, :steps])], dim=1)
 
 
+def shift_held(x: Tensor, steps: int) -> Tensor:
+    """x[:, t + steps] at t, the last one beyond the end: [N, T, ...] -> [N, T, ...]; for what must stay a distribution."""
+    later = (torch.arange(x.shape[1], device=x.device) + steps).clamp(max=x.shape[1] - 1)
+    return x[:, later]
+
+
 def max_backup(scores: Tensor) -> Tensor:
     """V(s) = max_a Q(s, a): [N, T, A] -> [N, T] (Mnih et al. 2015)."""
     return scores.amax(-1)

@@ -175,6 +175,23 @@ def test_the_log_of_a_policy_without_propensities(rlft: Any, world: Path, here: 
     assert done.status == 0 and "warning: this exploration has no propensities" in done.out
     rlft("ope", "log=log.jsonl", f"policy={run}", *CPU).refused(1, "log.jsonl: was written by a deterministic policy")
 
+    rlft(
+        "train", "task=classification", "algo=ips", "model=tiny", "data=files", f"data.dir={world / 'classification'}",
+        "feedback.log=log.jsonl", "run_dir=learned", *CPU,
+    ).refused(1, "log.jsonl: was written by a deterministic policy")  # fmt: skip
+
+
+def test_a_policy_from_a_log(rlft: Any, world: Path, here: Path) -> None:
+    """Without a label, and its checkpoint, which has a reward model beside the policy, opens again."""
+    whole_log(here / "log.jsonl")
+    done = rlft(
+        "train", "task=classification", "algo=doubly_robust", "algo.loss_kind=mse", "model=tiny", "data=files",
+        f"data.dir={world / 'classification'}", "feedback.log=log.jsonl", "passes=2", "run_dir=learned", *CPU,
+    )  # fmt: skip
+    assert done.status == 0, done
+    assert json.loads((here / "learned" / "result.json").read_text())["used"]["label_examples"] == 0
+    assert sum(policy_of(here / "learned", 1.0)[TEXTS[0]]) == pytest.approx(1)
+
 
 def test_an_exploration_that_a_checkpoint_was_not_built_for(rlft: Any, world: Path, here: Path) -> None:
     done = rlft(

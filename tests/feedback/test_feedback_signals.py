@@ -18,9 +18,9 @@ from rlft_cli.feedback.logged import Logged
 from rlft_cli.feedback.noisy import Noisy
 from rlft_cli.feedback.sentence import Sentence
 from rlft_cli.feedback.span import Span
-from rlft_cli.memory.replay import DECISION
 from rlft_cli.reactions import Counts, OnTheWay
 from rlft_cli.reward import Batch
+from rlft_cli.ring import DECISION
 
 TAGS = ["O", "B-LOC", "I-LOC", "B-PER", "I-PER"]
 

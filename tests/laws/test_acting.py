@@ -31,6 +31,13 @@ from toy_training import (
 
 MODELS = {"bert": tiny, "lstm": lstm}
 ROWS = {"tags": tagged_rows, "classes": class_rows}
+READS = {
+    "plain": frozenset[str](),
+    "dueling": frozenset({"dueling", "value"}),
+    "heads": frozenset({"heads:2", "value"}),
+    "quantiles": frozenset({"quantiles:3"}),
+    "atoms": frozenset({"atoms:5:-1.0:2.0"}),
+}
 TOLERANCE = 1e-5  # float32, other shapes of the same matrix products
 
 
@@ -77,7 +84,7 @@ def random_walk(task: Any, policy: Any, ids: list[int], samples: int) -> Any:
 
 
 @pytest.mark.parametrize("samples", [1, 4])
-@pytest.mark.parametrize("reads", [frozenset(), frozenset({"dueling", "value"})], ids=["plain", "dueling"])
+@pytest.mark.parametrize("reads", READS.values(), ids=READS)
 @pytest.mark.parametrize("decisions", ROWS)
 @pytest.mark.parametrize("model", MODELS)
 def test_steps_are_the_forward_pass(model: str, decisions: str, reads: frozenset[str], samples: int) -> None:

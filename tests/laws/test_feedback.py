@@ -11,14 +11,17 @@ from torch import Tensor
 from rlft_cli.explore.epsilon_greedy import EpsilonGreedy
 from rlft_cli.explore.sample import Sample
 from rlft_cli.learner import Training, learn
+from rlft_cli.memory.prioritised import Prioritised
 from rlft_cli.memory.replay import Replay
 from rlft_cli.task import Row
 from toy_training import (
     bind,
     class_rows,
     differences,
+    doubly_robust,
     dqn,
     grpo,
+    ips,
     policy_of,
     ppo,
     reinforce,
@@ -106,6 +109,15 @@ RUNS: dict[str, Any] = {
         dqn(gamma=0.9, loss_kind="huber", dueling=True, target_tau=0.1),
         {"explore": epsilon(), "memory": Replay(capacity=100, warmup_episodes=8, replay_ratio=2)},
     ),
+    "prioritised": lambda: (
+        dqn(cql_coefficient=0.1),
+        {
+            "explore": epsilon(),
+            "memory": Prioritised(capacity=100, warmup_episodes=8, replay_ratio=2, alpha=0.6, beta_start=0.4),
+        },
+    ),
+    "ips": lambda: (ips(translation=0.5), {"explore": epsilon()}),
+    "doubly_robust": lambda: (doubly_robust(), {"explore": epsilon()}),
     "reinforce": lambda: (reinforce(samples=2), {"explore": Sample(temperature=1.0, top_k=0, top_p=1.0)}),
     "ppo": lambda: (ppo(samples=2, epochs=2), {"explore": Sample(temperature=1.0, top_k=0, top_p=1.0)}),
     "grpo": lambda: (grpo(samples=2, epochs=2), {"explore": Sample(temperature=1.0, top_k=0, top_p=1.0)}),

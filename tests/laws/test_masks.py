@@ -16,8 +16,12 @@ from toy_training import (
     TablePolicy,
     actor_critic,
     bind,
+    doubly_robust,
     dqn,
+    dqnimb,
     grpo,
+    ilql,
+    ips,
     plain_gradient_steps,
     ppo,
     reinforce,
@@ -36,6 +40,13 @@ ALGORITHMS: dict[str, Any] = {
     "dqn": dqn,
     "double": lambda: dqn(gamma=0.9, loss_kind="huber", n_step=2),
     "max": lambda: dqn(gamma=0.9, loss_kind="mse", backup="max", target="none"),
+    "munchausen": lambda: dqn(gamma=0.9, loss_kind="mse", backup="munchausen", munchausen_temperature=0.5),
+    "cql": lambda: dqn(gamma=0.9, loss_kind="huber", cql_coefficient=0.5),
+    "ips": lambda: ips(gamma=0.9, translation=-0.5),
+    "doubly_robust": doubly_robust,
+    "direct_method": lambda: doubly_robust(clip=0.0, loss_kind="mse"),
+    "ilql": lambda: ilql(gamma=0.9),
+    "dqnimb": dqnimb,
     "soft": lambda: dqn(gamma=1.0, loss_kind="mse", backup="soft", n_step=T),
     "reinforce": lambda: reinforce(samples=2, entropy_coefficient=0.1, kl_coefficient=0.1, gamma=1.0),
     "episode": lambda: reinforce(samples=1, baseline="moving_average", credit="episode", kl_coefficient=0.1),
@@ -69,7 +80,8 @@ def updated(name: str, hidden: float, score_shift: float = 0.0) -> tuple[dict[st
     scores[..., A - 1] = ILLEGAL_SCORE
     data = batch(getattr(algorithm, "samples", 1), hidden)
     scores[~data.mask] += score_shift
-    policy = TablePolicy(scores, torch.randn(N, T, generator=chance))
+    value, heads = torch.randn(N, T, generator=chance), torch.randn(N, T, A, 2, generator=chance)
+    policy = TablePolicy(scores, value, heads)
     task = bind(tagged_rows(4), tiny())
     made = training(policy, task, algorithm, count=4, explore=Sample(temperature=0.7, top_k=0, top_p=1.0))
     plain_gradient_steps(made, 0.1)

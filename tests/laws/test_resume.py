@@ -26,6 +26,7 @@ from rlft_cli.explore.sample import Sample
 from rlft_cli.explore.thompson import Thompson
 from rlft_cli.explore.ucb import Ucb
 from rlft_cli.learner import Training, learn
+from rlft_cli.memory.prioritised import Prioritised
 from rlft_cli.memory.replay import Replay
 from toy_training import (
     actor_critic,
@@ -64,6 +65,12 @@ def supervised_run(seed: int) -> Training:
 def dqn_run(seed: int) -> Training:
     algorithm = dqn(gamma=0.9, loss_kind="huber", dueling=True, n_step=2, target_tau=0.1)
     return build(tagged_rows, algorithm, seed, tiny(), {"explore": epsilon_greedy(), "memory": replay()})
+
+
+def prioritised_run(seed: int) -> Training:
+    memory = Prioritised(capacity=30, warmup_episodes=16, replay_ratio=2, alpha=0.8, beta_start=0.4)
+    algorithm = dqn(gamma=0.9, loss_kind="huber", backup="munchausen", target_tau=0.1, target_weights="head")
+    return build(tagged_rows, algorithm, seed, tiny(), {"explore": epsilon_greedy(), "memory": memory})
 
 
 def hard_run(seed: int) -> Training:
@@ -140,6 +147,7 @@ RUNS = [
     dropout_run,
     supervised_run,
     dqn_run,
+    prioritised_run,
     hard_run,
     bandit_run,
     reinforce_run,
@@ -197,6 +205,8 @@ def test_stopped_and_gone_on_with_is_never_stopped(run: Any, tmp_path: Path) -> 
         (dqn_run, "memory_generator"),
         (dqn_run, "memory"),
         (dqn_run, "target"),
+        (prioritised_run, "memory"),
+        (prioritised_run, "target"),
         (dqn_run, "seen"),
         (hard_run, "explore"),
         (linucb_run, "explore"),

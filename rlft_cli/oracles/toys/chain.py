@@ -28,7 +28,12 @@ DQN = Dqn(
     dueling=False,
     n_step=1,
     kl_coefficient=0.0,
+    munchausen_alpha=0.9,
+    munchausen_temperature=0.03,
+    munchausen_floor=-1.0,
+    cql_coefficient=0.0,
     target="none",
+    target_weights="all",
     target_tau=1.0,
     target_update_interval=1,
 )
