@@ -68,10 +68,11 @@ class Prioritised:
         mass = np.bincount(p.bucket, weights=probability.numpy(), minlength=BUCKETS)
         at = int(torch.multinomial(torch.from_numpy(mass / size), 1, generator=generator))
         slots = np.flatnonzero(p.bucket == at)
-        picks = torch.multinomial(probability[slots], int(size[at]), replacement=True, generator=generator)
+        chance = probability[torch.from_numpy(slots)]
+        picks = torch.multinomial(chance, int(size[at]), replacement=True, generator=generator)
         p.drawn = slots[picks.numpy()]
         beta = self.beta_start + (1 - self.beta_start) * p.done
-        weight = importance_weights(probability[p.drawn], len(self.ring), beta).float()
+        weight = importance_weights(chance[picks], len(self.ring), beta).float()
         return replace(self.ring.trajectory(p.drawn.tolist()), weight=weight)
 
     def learned(self, loss: Tensor, done: float) -> None:
