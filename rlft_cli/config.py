@@ -205,7 +205,8 @@ ROOTS = {
     "ope": "OpeConfig",
     "verify": "VerifyConfig",
 }
-NOT_READ = {"verify": ("feedback", "memory", "explore")}  # groups that only come with others: what they lack is not asked for
+# Groups that only come with others: what they lack is not asked for.
+NOT_READ = {"verify": ("feedback", "memory", "explore")}
 
 
 def config_folder() -> Path:
