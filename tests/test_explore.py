@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from rlft_cli.episode import ILLEGAL_SCORE, Trajectory, blank, draw, legal_actions
+from rlft_cli.errors import UsageError
 from rlft_cli.explore.boltzmann import Boltzmann
 from rlft_cli.explore.dropout_thompson import DropoutThompson
 from rlft_cli.explore.epsilon_greedy import EpsilonGreedy
@@ -21,9 +22,22 @@ from rlft_cli.explore.noisy import Noisy
 from rlft_cli.explore.sample import Sample
 from rlft_cli.explore.thompson import Thompson
 from rlft_cli.explore.ucb import Ucb
+from rlft_cli.learner import learn
 from rlft_cli.model.words import NoiseScale
 from rlft_cli.oracles.toys.acting import decision
 from rlft_cli.returns import upper_bound
+from toy_training import (
+    bind,
+    class_rows,
+    dqn,
+    largest_difference,
+    policy_of,
+    reinforce,
+    tagged_rows,
+    tiny,
+    training,
+    weights,
+)
 
 DRAWS = 40_000
 Z = 5.0  # standard deviations of a count; a right strategy fails once in a million such comparisons
@@ -386,3 +400,45 @@ def test_the_others_draw_nothing_for_episodes_and_keep_nothing(name: str) -> Non
     explore, _ = STRATEGIES[name]
     assert explore.perturb(3, 4, 5, generator()) == {} and explore.state == {}
     assert explore.propensities is ("greedy" != name != "first")
+
+
+# -- in the loop ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rows", [tagged_rows, class_rows], ids=["tags", "classes"])
+@pytest.mark.parametrize("name", EVERY)
+def test_a_value_based_algorithm_learns_with_it(name: str, rows: Any) -> None:
+    explore, model = EVERY[name](), tiny()
+    task = bind(rows(24), model)
+    policy = policy_of(model, task, frozenset(explore.reads))
+    before = weights(policy)
+    made = training(policy, task, dqn(), count=24, explore=explore, passes=2.0)
+    seen = list(learn(made))
+    assert all(math.isfinite(progress.signals["loss"]) for progress in seen)
+    assert 0 < made.regret < made.decided
+    assert all(
+        largest_difference({"w": before[key]}, {"w": weights(policy)[key]}) > 0 for key in before if "noise" in key
+    )
+
+
+def test_regret_is_the_number_of_wrong_decisions() -> None:
+    model = tiny()
+    task = bind(class_rows(24), model)
+    made = training(policy_of(model, task), task, dqn(), count=24, explore=epsilon_greedy(1.0, 1.0), passes=2.0)
+    before, right = 0, 0.0
+    for progress in learn(made):  # a reward of 1 for each right decision
+        right += progress.signals["reward"] * (made.decided - before)
+        before = made.decided
+    assert made.decided == made.seen and made.regret == made.decided - round(right)
+
+
+def test_a_reference_that_cuts_an_action_off_is_refused() -> None:
+    model = tiny()
+    task = bind(class_rows(24), model)
+    policy = policy_of(model, task)
+    explore = Sample(temperature=1.0, top_k=1, top_p=1.0)
+    made = training(policy, task, reinforce(kl_coefficient=0.1), count=24, explore=explore)
+    for weight in policy.parameters():  # away from the reference
+        weight.data += torch.randn_like(weight)
+    with pytest.raises(UsageError, match=r"explore\.top_k=0 explore\.top_p=1\.0"):
+        list(learn(made))

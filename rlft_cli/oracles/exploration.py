@@ -25,8 +25,8 @@ from rlft_cli.search import Path, search
 D = torch.float64
 _MEANS = torch.tensor([0.9, 0.8, 0.7, 0.6, 0.5], dtype=D)  # of the arms, which pay 0 or 1
 _GAPS = _MEANS.max() - _MEANS
-_STEPS, _EARLY, _RUNS = 10_000, 1_000, 50
-_THOMPSON_STEPS, _THOMPSON_EARLY, _THOMPSON_RUNS = 3_000, 300, 10  # one covariance a run: it is slower
+_STEPS, _EARLY, _RUNS = 8_000, 800, 50
+_THOMPSON_STEPS, _THOMPSON_EARLY, _THOMPSON_RUNS = 2_000, 200, 10  # one covariance a run: it is slower
 
 Choose = Callable[[Tensor, Tensor, int], Tensor]  # mean reward [runs, 5], pulls [runs, 5], step -> arm [runs]
 Told = Callable[[Tensor, Tensor], None]  # arm [runs], reward [runs]
