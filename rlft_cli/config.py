@@ -39,12 +39,13 @@ class Optim:
 
 @dataclass(frozen=True, kw_only=True)
 class WarmStart:
-    """Supervised training on a part of the labels before learning from rewards."""
+    """Supervised training on a part of the labels before learning from rewards, and, mixed in, while doing so."""
 
     fraction: Annotated[float, "[0, 1]"]
     passes: Annotated[float, "(0, inf)"]
     lr: Annotated[float, "[0, inf)"]
     head_lr: Annotated[float, "[0, inf)"]
+    mix_coefficient: Annotated[float, "[0, inf)"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -114,6 +114,8 @@ class Training:
     counts: Counts = field(default_factory=Counts)
     target: TargetNetwork | None = None
     reference: Snapshot | None = None
+    labelled: BatchSampler | None = None  # examples whose labels were revealed before, to be mixed in
+    label_coefficient: float = 0.0  # weight of their cross-entropy
     log: Mapping[int, Any] | None = None  # by example, what another policy did: arrays of ring.DECISION
 
     def __post_init__(self) -> None:
@@ -149,6 +151,7 @@ class Training:
             "explore": {name: tensor.clone() for name, tensor in self.explore.state.items()},
             "algorithm": dict(self.algorithm.state),
             "sampler": self.sampler.state_dict(),
+            "labelled": self.labelled.state_dict() if self.labelled else {},
             "generator": self.generator.get_state(),
             "memory_generator": self.memory_generator.get_state(),
             "feedback_generator": self.feedback_generator.get_state(),
@@ -177,6 +180,8 @@ class Training:
         self.explore.state.update({name: tensor.clone() for name, tensor in state["explore"].items()})
         self.algorithm.state.update(state["algorithm"])
         self.sampler.load_state_dict(state["sampler"])
+        if self.labelled:
+            self.labelled.load_state_dict(state["labelled"])
         self.generator.set_state(state["generator"])
         self.memory_generator.set_state(state["memory_generator"])
         self.feedback_generator.set_state(state["feedback_generator"])
@@ -417,6 +422,9 @@ def _step(t: Training, batch: Trajectory, told: Tensor, decisions: Tensor) -> di
         loss = loss * (t.accelerator.num_processes / decisions)  # DDP averages over processes
         t.accelerator.backward(loss)
         loss_sum += float(loss.detach())
+    if t.labelled is not None:
+        signals["cross_entropy"] = _mix_in(t, t.labelled)
+        loss_sum += t.label_coefficient * signals["cross_entropy"]
     norm = float(t.accelerator.clip_grad_norm_(t.policy.parameters(), t.optim.max_grad_norm))
     if not (math.isfinite(norm) and math.isfinite(loss_sum)):
         return _skip(t, batch, loss_sum, norm)
@@ -463,6 +471,30 @@ def _loss(t: Training, part: Trajectory, drawn: dict[str, Tensor]) -> tuple[Tens
             moved = kl_k3(part.log_prob, action_log_prob(output.scores, part.action))
             signals["approx_kl"] = float(torch.where(told, moved, 0.0).sum() / told.sum().clamp(min=1))
     return torch.where(told, loss, torch.zeros_like(loss)), signals
+
+
+def _mix_in(t: Training, labelled: BatchSampler) -> float:
+    """Add the gradient of the mixed objective L_RL + lambda L_CE (Wu et al. 2016, eq. 9, up to one factor); returns L_CE.
+
+    L_CE is the mean cross-entropy over the decisions of a batch of labelled examples, dealt to the processes. One without
+    a share takes part with an example that counts for nothing (law 2).
+    """
+    ids, _ = labelled.next()
+    share = ids[t.accelerator.process_index :: t.accelerator.num_processes]
+    known = demonstrate(t.task, {"id": torch.tensor(share or ids[:1])}).to(t.accelerator.device)
+    mask = known.mask if share else torch.zeros_like(known.mask)
+    known = replace(known, mask=mask)
+    decisions = t.accelerator.reduce(mask.sum().float(), "sum")
+    total = 0.0
+    for chunk in torch.arange(len(known.action), device=mask.device).chunk(t.optim.micro_batches):
+        part = known if t.optim.micro_batches == 1 else known.select(chunk)
+        with t.accelerator.autocast():
+            scores = t.wrapped(_inputs(t, part.observation["id"].tolist()), part.action).scores
+        loss = -action_log_prob(scores, part.action)
+        loss = torch.where(part.mask, loss, torch.zeros_like(loss)).sum() / decisions
+        t.accelerator.backward(t.label_coefficient * t.accelerator.num_processes * loss)  # DDP averages over processes
+        total += float(loss.detach())
+    return total
 
 
 def _skip(t: Training, batch: Trajectory, loss: float, norm: float) -> dict[str, float]:

@@ -102,6 +102,17 @@ def _labels(pairing: Pairing) -> Iterator[Problem]:
     if needs == "labels" and isinstance(fraction, int | float) and fraction > 0:
         text = f"{pairing.name('algo')} learns from all labels and needs no warm start; type warm_start.fraction=0"
         yield Problem(key=f"{pairing.name('algo')} warm_start.fraction={fraction}", text=text)
+    weight = _number(warm_start.get("mix_coefficient")) if isinstance(warm_start, dict) else 0.0
+    if weight > 0 and _number(fraction) == 0:
+        text = "there are no labels to mix in; type warm_start.fraction=0.05 or warm_start.mix_coefficient=0"
+        yield Problem(key=f"warm_start.mix_coefficient={weight:g} warm_start.fraction=0", text=text)
+    if weight > 0 and needs == "rewards" and pairing.traits("algo").get("on_policy") is False:
+        text = f"mixes in the cross-entropy of a policy, and the scores of {pairing.name('algo')} are values"
+        others = pairing.others(
+            "algo", lambda other: other.get("on_policy") is True and other.get("needs") == "rewards"
+        )
+        ways = f"type warm_start.mix_coefficient=0 or, instead, {others}"
+        yield Problem(key=f"warm_start.mix_coefficient={weight:g}", text=f"{text}; {ways}")
 
 
 def _on_policy(pairing: Pairing) -> Iterator[Problem]:

@@ -267,6 +267,8 @@ def main_training(setup: Setup) -> Training:
         memory=build(config.memory),
         sampler=_sampler(setup, ids, config.seed),
         log=log,
+        labelled=_sampler(setup, _labelled(setup), config.seed + 2) if config.warm_start.mix_coefficient > 0 else None,
+        label_coefficient=config.warm_start.mix_coefficient,
         optim=optim_of(config.optim),
         passes=config.passes,
         accelerator=setup.accelerator,
@@ -283,12 +285,17 @@ def main_training(setup: Setup) -> Training:
     return training
 
 
+def _labelled(setup: Setup) -> list[int]:
+    """The part of the training examples whose labels are used; always the same for a seed."""
+    train = setup.ids["train"]
+    count = max(1, round(setup.config.warm_start.fraction * len(train)))
+    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(setup.config.seed))[:count]
+    return [train[place] for place in order.tolist()]
+
+
 def warm_start_training(setup: Setup) -> Training:
     """Supervised training on the labelled part of the training examples, before the main one."""
     config, warm = setup.config, setup.config.warm_start
-    train = setup.ids["train"]
-    count = max(1, round(warm.fraction * len(train)))
-    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(config.seed))[:count]
     optim = plain(config.optim) | {"lr": warm.lr, "head_lr": warm.head_lr}
     return Training(
         policy=setup.policy,
@@ -298,7 +305,7 @@ def warm_start_training(setup: Setup) -> Training:
         feedback=build({"_target_": "rlft_cli.feedback.full.Full"}),
         explore=build({"_target_": "rlft_cli.explore.greedy.Greedy", "split_ties": False}),
         memory=build({"_target_": "rlft_cli.memory.latest.Latest"}),
-        sampler=_sampler(setup, [train[place] for place in order.tolist()], config.seed + 1),
+        sampler=_sampler(setup, _labelled(setup), config.seed + 1),
         optim=Optim(**optim),
         passes=warm.passes,
         accelerator=setup.accelerator,

@@ -224,6 +224,16 @@ def test_wrong_targets(toy: Library, target: str, text: str) -> None:
             "algo=labels warm_start.fraction=0.1: algo=labels learns from all labels"
             " and needs no warm start; type warm_start.fraction=0",
         ),
+        (
+            "algo=gradient warm_start.mix_coefficient=.1",
+            "warm_start.mix_coefficient=0.1 warm_start.fraction=0: there are no labels to mix in; "
+            "type warm_start.fraction=0.05 or warm_start.mix_coefficient=0",
+        ),
+        (
+            "warm_start.fraction=.1 warm_start.mix_coefficient=.1",
+            "warm_start.mix_coefficient=0.1: mixes in the cross-entropy of a policy, and the scores of algo=q are values; "
+            "type warm_start.mix_coefficient=0 or, instead, algo=gradient",
+        ),
     ],
 )
 def test_impossible_pairs(toy: Library, words: str, line: str) -> None:

@@ -18,6 +18,7 @@ from rlft_cli.learner import NonFiniteError, Training, _update, fold, learn, mak
 from rlft_cli.memory.latest import Latest
 from rlft_cli.memory.replay import Replay
 from rlft_cli.reward.sentence_f1 import SentenceF1
+from rlft_cli.sampler import BatchSampler
 from rlft_cli.task import Row
 from toy_training import (
     LABELS,
@@ -27,8 +28,10 @@ from toy_training import (
     dialogue_rows,
     differences,
     dqn,
+    largest_difference,
     lstm,
     optim,
+    plain_gradient_steps,
     policy_of,
     ppo,
     reinforce,
@@ -211,6 +214,36 @@ def test_epochs_are_updates_on_the_same_reactions(epochs: int) -> None:
     assert int(updates) == epochs * len(taken)
     assert made.counts.reaction_episodes == 2 * 24
     assert ("approx_kl" in taken[0].signals) == (epochs > 1)
+
+
+@pytest.mark.parametrize("micro_batches", [1, 3])
+def test_a_mixed_objective_adds_its_part_of_a_supervised_step(micro_batches: int) -> None:
+    """Under a constant reward leave-one-out teaches nothing: what is left is lambda times the cross-entropy's step."""
+    rows, shown = tagged_rows(24), list(range(8))
+    task = bind(rows, tiny())
+    settings = optim(micro_batches=micro_batches, max_grad_norm=1e9)
+    mixed = training(
+        policy_of(tiny(), task),
+        task,
+        reinforce(),
+        explore=Sample(temperature=1.0, top_k=0, top_p=1.0),
+        reward=lambda action, mask, batch: mask.float(),
+        optim=settings,
+        labelled=BatchSampler(shown, task.cost(shown), batch_tokens=10_000, most=8, seed=1),
+        label_coefficient=0.25,
+    )
+    alone = training(
+        policy_of(tiny(), task), task, supervised(), ids=shown, optim=optim(batch_tokens=10_000, max_grad_norm=1e9)
+    )
+    start = weights(mixed.policy)
+    plain_gradient_steps(mixed, 0.4)
+    plain_gradient_steps(alone, 0.1)
+    signals, step = next(learn(mixed)).signals, next(learn(alone)).signals
+    assert largest_difference(weights(mixed.policy), weights(alone.policy)) < 1e-6
+    assert largest_difference(weights(mixed.policy), start) > 1e-3
+    assert signals["cross_entropy"] == pytest.approx(step["loss"], rel=1e-5)
+    assert signals["loss"] == pytest.approx(0.25 * step["loss"], rel=1e-5)
+    assert mixed.counts.label_examples == 0, "the warm start has counted them"
 
 
 def test_moving_averages_are_logged() -> None:

@@ -13,6 +13,7 @@ from rlft_cli.explore.sample import Sample
 from rlft_cli.learner import Training, learn
 from rlft_cli.memory.prioritised import Prioritised
 from rlft_cli.memory.replay import Replay
+from rlft_cli.sampler import BatchSampler
 from rlft_cli.task import Row
 from toy_training import (
     bind,
@@ -51,11 +52,15 @@ class Watched:
         return reward
 
 
-def run(rows: list[Row], algorithm: Any, labels: list[str], **parts: Any) -> tuple[Training, Watched]:
-    """Train on rows; the same start, data order and chance every time."""
+def run(rows: list[Row], algorithm: Any, labels: list[str], shown: int = 0, **parts: Any) -> tuple[Training, Watched]:
+    """Train on rows; the same start, data order and chance every time. The labels of the first ``shown`` are mixed in."""
     model = tiny()
     task = bind(rows, model, labels=labels)
     made = training(policy_of(model, task, algorithm.reads), task, algorithm, count=len(rows), passes=2.0, **parts)
+    if shown:
+        first = list(range(shown))
+        made.labelled = BatchSampler(first, task.cost(first), batch_tokens=100, most=4, seed=5)
+        made.label_coefficient = 0.5
     watched = Watched(made.reward)
     made.reward = watched
     references = task.references
@@ -142,6 +147,25 @@ def test_labels_that_were_never_hit_change_nothing(rows: Any, name: str) -> None
     second, again = run(others, algorithm, labels, **parts)
     assert again.tried == watched.tried
     assert differences(state_of(first), state_of(second)) == []
+
+
+@pytest.mark.parametrize("rows", [tagged_rows, class_rows], ids=["tags", "classes"])
+def test_a_mixed_objective_reads_the_labels_it_was_shown_and_no_others(rows: Any) -> None:
+    shown, mine = 8, rows(40, seed=6)
+    labels = bind(mine, tiny()).labels
+
+    def trained(some: list[Row]) -> tuple[Training, Watched]:
+        sample = Sample(temperature=1.0, top_k=0, top_p=1.0)
+        return run(some, reinforce(samples=2), labels, shown, explore=sample)
+
+    first, watched = trained(mine)
+    others, count = changed(mine, watched, labels)
+    assert count >= 10
+    second, again = trained([*mine[:shown], *others[shown:]])
+    assert again.tried == watched.tried
+    assert differences(first.state_dict(), second.state_dict()) == []
+    third, _ = trained([*others[:shown], *mine[shown:]])
+    assert differences(weights(first.policy), weights(third.policy)) != [], "it does read those it was shown"
 
 
 def test_a_learner_that_reads_labels_would_be_found() -> None:

@@ -28,6 +28,7 @@ from rlft_cli.explore.ucb import Ucb
 from rlft_cli.learner import Training, learn
 from rlft_cli.memory.prioritised import Prioritised
 from rlft_cli.memory.replay import Replay
+from rlft_cli.sampler import BatchSampler
 from toy_training import (
     actor_critic,
     bind,
@@ -107,6 +108,14 @@ def leave_one_out_run(seed: int) -> Training:
     return sampling(reinforce(samples=2), seed)
 
 
+def mixed_run(seed: int) -> Training:
+    made = sampling(reinforce(samples=2), seed)
+    shown = list(range(12))
+    made.labelled = BatchSampler(shown, made.task.cost(shown), batch_tokens=200, most=5, seed=3)
+    made.label_coefficient = 0.3
+    return made
+
+
 def actor_critic_run(seed: int) -> Training:
     return sampling(actor_critic(gamma=1.0), seed)
 
@@ -153,6 +162,7 @@ RUNS = [
     reinforce_run,
     self_critical_run,
     leave_one_out_run,
+    mixed_run,
     actor_critic_run,
     ppo_run,
     grpo_run,
@@ -214,6 +224,7 @@ def test_stopped_and_gone_on_with_is_never_stopped(run: Any, tmp_path: Path) -> 
         (noisy_run, "generator"),
         (reinforce_run, "algorithm"),
         (reinforce_run, "reference"),
+        (mixed_run, "labelled"),
     ],
 )
 def test_every_part_of_the_state_matters(run: Any, part: str) -> None:
