@@ -45,6 +45,7 @@ class WarmStart:
     passes: Annotated[float, "(0, inf)"]
     lr: Annotated[float, "[0, inf)"]
     head_lr: Annotated[float, "[0, inf)"]
+    max_batch_episodes: Annotated[int, "[1, inf)"]
     mix_coefficient: Annotated[float, "[0, inf)"]
 
 

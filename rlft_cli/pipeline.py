@@ -230,8 +230,7 @@ def optim_of(section: DictConfig) -> Optim:
     return Optim(**plain(section))
 
 
-def _sampler(setup: Setup, ids: list[int], seed: int) -> BatchSampler:
-    optim = setup.config.optim
+def _sampler(setup: Setup, optim: Optim, ids: list[int], seed: int) -> BatchSampler:
     return BatchSampler(
         ids, setup.task.cost(ids), batch_tokens=optim.batch_tokens, most=optim.max_batch_episodes, seed=seed
     )
@@ -265,9 +264,9 @@ def main_training(setup: Setup) -> Training:
         feedback=build(config.feedback),
         explore=build(config.explore),
         memory=build(config.memory),
-        sampler=_sampler(setup, ids, config.seed),
+        sampler=_sampler(setup, optim_of(config.optim), ids, config.seed),
         log=log,
-        labelled=_sampler(setup, _labelled(setup), config.seed + 2) if config.warm_start.mix_coefficient > 0 else None,
+        labelled=_mixed_in(setup),
         label_coefficient=config.warm_start.mix_coefficient,
         optim=optim_of(config.optim),
         passes=config.passes,
@@ -293,10 +292,22 @@ def _labelled(setup: Setup) -> list[int]:
     return [train[place] for place in order.tolist()]
 
 
+def _mixed_in(setup: Setup) -> BatchSampler | None:
+    """Batches of the labelled examples for the mixed objective; None where it is off."""
+    config = setup.config
+    if config.warm_start.mix_coefficient == 0:
+        return None
+    return _sampler(setup, optim_of(config.optim), _labelled(setup), config.seed + 2)
+
+
 def warm_start_training(setup: Setup) -> Training:
     """Supervised training on the labelled part of the training examples, before the main one."""
     config, warm = setup.config, setup.config.warm_start
-    optim = plain(config.optim) | {"lr": warm.lr, "head_lr": warm.head_lr}
+    optim = plain(config.optim) | {
+        "lr": warm.lr,
+        "head_lr": warm.head_lr,
+        "max_batch_episodes": warm.max_batch_episodes,
+    }
     return Training(
         policy=setup.policy,
         task=setup.task,
@@ -305,7 +316,7 @@ def warm_start_training(setup: Setup) -> Training:
         feedback=build({"_target_": "rlft_cli.feedback.full.Full"}),
         explore=build({"_target_": "rlft_cli.explore.greedy.Greedy", "split_ties": False}),
         memory=build({"_target_": "rlft_cli.memory.latest.Latest"}),
-        sampler=_sampler(setup, _labelled(setup), config.seed + 1),
+        sampler=_sampler(setup, Optim(**optim), _labelled(setup), config.seed + 1),
         optim=Optim(**optim),
         passes=warm.passes,
         accelerator=setup.accelerator,

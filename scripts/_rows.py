@@ -10,9 +10,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -84,7 +86,14 @@ class Table:
         """Write all rows, in order; those that the script no longer has are dropped."""
         kept = [rows[name] for name in self.order if name in rows]
         seconds = round(sum(row["wall_seconds"] for row in kept), 1)
-        content = {"about": self.about, "machine": machine(), "wall_seconds": seconds, "rows": kept}
+        clock = round(sum(run["wall_seconds"] / run["jobs"] for row in kept for run in row["runs"]), 1)
+        content = {
+            "about": self.about,
+            "machine": machine(),
+            "wall_seconds": seconds,
+            "clock_seconds": clock,
+            "rows": kept,
+        }
         write_json(self.path, content)
 
 
@@ -101,35 +110,55 @@ def make(
     runs: Path,
     data: Path | None,
     again: bool = False,
+    jobs: int = 1,
     runner: Runner = run_command,
     say: Callable[[str], object] = print,
 ) -> list[str]:
-    """Make the rows that are not finished; returns the commands that failed.
+    """Make the rows that are not finished, ``jobs`` at a time; returns the commands that failed.
 
     Every finished run is written at once; a run folder without its row is what a kill left, and is made again.
     """
-    failed: list[str] = []
-    for spec, seed in _missing(specs, table, again):
+    one_at_a_time = Lock()  # to write and to say
+
+    def run_one(spec: Spec, seed: int) -> str | None:
         folder, log = runs / spec.name / f"seed{seed}", runs / spec.name / f"seed{seed}.log"
         shutil.rmtree(folder, ignore_errors=True)
         folder.parent.mkdir(parents=True, exist_ok=True)
         words = [word.replace(f"${DATA_VARIABLE}", str(data)) for word in spec.words(seed)]
         say(f"{spec.name} seed {seed}: {spec.command(seed)}")
         start = time.perf_counter()
-        status = runner([*words, f"run_dir={folder}", "console=json"], log)
+        status = runner([*words, *_threads(jobs), f"run_dir={folder}", "console=json"], log)
         wall = time.perf_counter() - start
-        if status != 0:
-            say(f"  failed with exit status {status} after {wall:.0f} s; the end of {log}:\n{_tail(log)}")
-            failed.append(spec.command(seed))
-            continue
-        run = read_run(spec, seed, read_json(folder / "result.json"), wall)
-        shutil.rmtree(folder / "state", ignore_errors=True)  # only an unfinished run can be resumed from it
-        rows = table.rows()
-        kept = [] if again and seed == spec.seeds[0] else done_seeds(spec, rows.get(spec.name))
-        rows[spec.name] = combine(spec, [*(one for one in kept if one["seed"] != seed), run])
-        table.write(rows)
-        say(f"  {run['metric']} {interval(run)}, {wall:.0f} s")
-    return failed
+        with one_at_a_time:
+            if status != 0:
+                say(
+                    f"  {spec.name} failed with exit status {status} after {wall:.0f} s; the end of {log}:\n{_tail(log)}"
+                )
+                return spec.command(seed)
+            run = read_run(spec, seed, read_json(folder / "result.json"), wall) | {"jobs": jobs}
+            shutil.rmtree(folder / "state", ignore_errors=True)  # only an unfinished run can be resumed from it
+            rows = table.rows()
+            kept = [] if again and seed == spec.seeds[0] else done_seeds(spec, rows.get(spec.name))
+            rows[spec.name] = combine(spec, [*(one for one in kept if one["seed"] != seed), run])
+            table.write(rows)
+            say(f"  {spec.name} {run['metric']} {interval(run)}, {wall:.0f} s")
+        return None
+
+    missing = list(_missing(specs, table, again))
+    if jobs == 1:
+        found = [run_one(spec, seed) for spec, seed in missing]
+    else:
+        pool = ThreadPoolExecutor(max_workers=jobs)  # the threads only wait for processes
+        try:
+            found = list(pool.map(lambda one: run_one(*one), missing))
+        finally:
+            pool.shutdown(cancel_futures=True)  # Ctrl-C: nothing that has not begun begins
+    return [command for command in found if command is not None]
+
+
+def _threads(jobs: int) -> list[str]:
+    """The processors shared among the runs that go on at a time; a run alone takes what it finds."""
+    return [f"hardware.threads={max(1, (os.cpu_count() or 1) // jobs)}"] if jobs > 1 else []
 
 
 def _missing(specs: Sequence[Spec], table: Table, again: bool) -> Iterator[tuple[Spec, int]]:

@@ -30,8 +30,8 @@ from rlft_cli.errors import RlftError, UsageError
 
 # ======== the sizes ===============================================================================================
 DATA_SETS = {"ner": "wnut17", "classification": "trec6"}
-EXAMPLES = {"ner": 224, "classification": 128}  # of a lap; fewer would pad more than a whole training set does
-REPETITIONS = 5
+EXAMPLES = {"ner": 448, "classification": 448}  # of a lap; fewer would pad more than a whole training set does
+REPETITIONS = 3
 QUICK_EXAMPLES, QUICK_REPETITIONS, QUICK_GROUPS = 48, 2, "command_line,ner_trainer,classification_steps"
 # ==================================================================================================================
 

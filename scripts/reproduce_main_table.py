@@ -2,6 +2,7 @@
 
     python scripts/reproduce_main_table.py --data FOLDER        # or RLFT_DATA=FOLDER
     python scripts/reproduce_main_table.py --quick              # packaged samples, minutes
+    python scripts/reproduce_main_table.py --jobs 2             # two rows at a time: shorter on two cores
     python scripts/reproduce_main_table.py --only wnut17,trec6/dqn
     python scripts/reproduce_main_table.py --list
 
@@ -33,6 +34,7 @@ from _rows import (
 )
 
 from rlft_cli.console import Console
+from rlft_cli.errors import UsageError
 
 ABOUT = "The main table: each row is what its command gave on the test split; see scripts/reproduce_main_table.py."
 
@@ -252,7 +254,12 @@ def _legend(content: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
         )
     lines.append(
         f"Measured on {facts['cpu']}, {facts['cores']} cores, torch {facts['torch']}, transformers "
-        f"{facts['transformers']}; {content['wall_seconds'] / 60:.0f} minutes for the whole table."
+        f"{facts['transformers']}; {content['clock_seconds'] / 60:.0f} minutes for the whole table"
+        + (
+            f", {most} rows at a time."
+            if (most := max(run["jobs"] for row in rows for run in row["runs"])) > 1
+            else "."
+        )
     )
     return [line for text in lines for line in (text, "")][:-1]
 
@@ -287,6 +294,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="folder of the runs and their logs (default: %(default)s)",
     )
     parser.add_argument("--again", action="store_true", help="make the rows again even where they are finished")
+    parser.add_argument("--jobs", type=int, default=1, help="rows at a time, which share the processors (default: 1)")
     parser.add_argument("--list", action="store_true", help="show the rows and their commands, and run nothing")
     parser.add_argument("--console", choices=("auto", "rich", "plain", "json"), default="auto", help="how to print")
     return parser.parse_args(arguments)
@@ -318,7 +326,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _list(console, some, table)
         return 0
     data = data_folder(options.data, some)
-    failed = make(some, table, runs=runs, data=data, again=options.again, say=console.line)
+    if options.jobs < 1:
+        raise UsageError(f"--jobs {options.jobs}: expected 1 or more")
+    failed = make(some, table, runs=runs, data=data, again=options.again, jobs=options.jobs, say=console.line)
     rows = table.rows()
     show(console, [rows[name] for name in table.order if name in rows])
     for command in failed:

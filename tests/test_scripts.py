@@ -149,6 +149,17 @@ def test_a_changed_note_is_told_without_a_new_run(tmp_path: Path) -> None:
     assert table.rows()["wnut17/dqn"]["note"] == "half of the training set"
 
 
+def test_two_rows_at_a_time_share_the_processors_and_give_the_same_rows(tmp_path: Path) -> None:
+    specs = [spec(name=name, seeds=(1, 2)) for name in ("wnut17/dqn", "wnut17/reinforce")]
+    alone, _, _ = made(tmp_path / "one", specs, Runner())
+    runner = Runner()
+    together, failed, _ = made(tmp_path / "two", specs, runner, jobs=2)
+    assert failed == [] and len(runner.calls) == 4
+    assert all(any(word.startswith("hardware.threads=") for word in call) for call in runner.calls)
+    for name, row in together.rows().items():
+        assert row["value"] == alone.rows()[name]["value"] and {run["jobs"] for run in row["runs"]} == {2}
+
+
 def test_several_seeds_give_their_mean_and_range_and_can_be_stopped_between(tmp_path: Path) -> None:
     several = spec(seeds=(1, 2, 3))
 
