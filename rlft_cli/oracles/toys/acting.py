@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,17 +14,12 @@ from rlft_cli.task import State
 from rlft_cli.task.ner import Ner, NerTask
 
 
-@dataclass(frozen=True)
 class TaggingPolicy:
-    """The first-order softmax policy of the toy."""
+    """The first-order softmax policy of the toy; it gives no features."""
 
-    toy: Tagging
-    width: ClassVar[int] = 0
-
-    @property
-    def actions(self) -> int:
-        """K."""
-        return len(self.toy.tags)
+    def __init__(self, toy: Tagging) -> None:
+        self.toy = toy
+        self.width, self.actions = 0, len(toy.tags)
 
     def __call__(self, observation: dict[str, Tensor], action: Tensor) -> Output:
         """Score known tags [N, T]."""
