@@ -25,7 +25,7 @@ from rlft_cli.search import Path, search
 D = torch.float64
 _MEANS = torch.tensor([0.9, 0.8, 0.7, 0.6, 0.5], dtype=D)  # of the arms, which pay 0 or 1
 _GAPS = _MEANS.max() - _MEANS
-_STEPS, _EARLY, _RUNS = 8_000, 800, 50
+_STEPS, _EARLY, _RUNS = 10_000, 1_000, 50
 _THOMPSON_STEPS, _THOMPSON_EARLY, _THOMPSON_RUNS = 2_000, 200, 10  # one covariance a run: it is slower
 
 Choose = Callable[[Tensor, Tensor, int], Tensor]  # mean reward [runs, 5], pulls [runs, 5], step -> arm [runs]
@@ -129,8 +129,8 @@ def _ridge(add: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], None]) -> flo
         theta = torch.linalg.lstsq(
             torch.cat([seen, ridge**0.5 * torch.eye(width, dtype=D)]), torch.cat([told, torch.zeros(width, dtype=D)])
         ).solution
-        worst = max(worst, float((inverse[a] - torch.linalg.inv(right)).abs().max()))
-        worst = max(worst, float((inverse[a] @ moment[a] - theta).abs().max()))
+        away = torch.cat([(inverse[a] - torch.linalg.inv(right)).flatten(), inverse[a] @ moment[a] - theta])
+        worst = max(worst, float(away.abs().nan_to_num(nan=math.inf).max()))
     return worst
 
 
@@ -146,6 +146,7 @@ class Tagger:
 
     legal: list[list[int]]  # after each tag, the last being the start
     worths: dict[Path, float]
+    alone: list[list[float]]  # what a tag adds by itself at each place: what a model without context knows
 
     def prior(self, path: Path) -> list[tuple[int, float]]:
         """All legal actions alike; none after six."""
@@ -161,6 +162,12 @@ class Tagger:
     def leaf(self, path: Path) -> tuple[float, None]:
         """Nothing is known of an unfinished path."""
         return 0.0, None
+
+    def completed(self, path: Path) -> tuple[float, Path]:
+        """The path followed to its end by the legal tag that is best by itself, and its worth."""
+        while len(path) < _WORDS:
+            path = (*path, max(self.legal[path[-1] if path else -1], key=self.alone[len(path)].__getitem__))
+        return self.worths[path], path
 
     def nodes(self) -> int:
         """Paths of the tree, the empty one left out."""
@@ -184,26 +191,25 @@ def taggers() -> list[Tagger]:
         t = torch.arange(_WORDS)
         total = one[t, p].sum(1) + two[t[1:], p[:, :-1], p[:, 1:]].sum(1)
         total += three[t[2:], p[:, :-2], p[:, 1:-1], p[:, 2:]].sum(1)
-        made.append(Tagger(legal=allowed, worths=dict(zip(every, total.tolist(), strict=True))))
+        worths = dict(zip(every, total.tolist(), strict=True))
+        made.append(Tagger(legal=allowed, worths=worths, alone=one.tolist()))
     return made
 
 
-def _solved(find: Any, simulations: int | None) -> int:
-    """In how many problems the best sequence is found; None is as many simulations as the tree has nodes."""
-    found = 0
-    for tagger in taggers():
-        many = tagger.nodes() if simulations is None else simulations
-        result = find(tagger.prior, tagger.worth, tagger.leaf, simulations=many, exploration=1.25)
-        found += result.worth == max(tagger.worths.values()) and tagger.worths[result.best] == result.worth
-    return found
+def _solved(find: Any, tagger: Tagger, leaf: Any, simulations: int) -> bool:
+    """Whether the best sequence is found."""
+    result = find(tagger.prior, tagger.worth, leaf, simulations=simulations, exploration=1.25)
+    return bool(result.worth == max(tagger.worths.values()) and tagger.worths[result.best] == result.worth)
 
 
 def _whole_tree(find: Any) -> float:
-    return float(_PROBLEMS - _solved(find, None))
+    """Problems not solved with as many simulations as the tree has nodes, nothing being known of unfinished paths."""
+    return float(_PROBLEMS - sum(_solved(find, tagger, tagger.leaf, tagger.nodes()) for tagger in taggers()))
 
 
 def _part_of_the_tree(find: Any) -> float:
-    return float(max(0, 15 - _solved(find, 1000)))
+    """What is missing to 15 problems solved with 500 simulations, unfinished paths being completed greedily."""
+    return float(max(0, 15 - sum(_solved(find, tagger, tagger.completed, 500) for tagger in taggers())))
 
 
 ORACLES = (
@@ -264,7 +270,7 @@ ORACLES = (
     Oracle(
         name="search_part",
         row=34,
-        object="tree search, 1,000 simulations: missing to 15 of 20",
+        object="tree search, 500 simulations: missing to 15 of 20",
         oracle="best of 2,131 sequences by enumeration",
         tolerance=0.0,
         subject=search,

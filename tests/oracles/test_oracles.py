@@ -15,7 +15,7 @@ from rlft_cli.oracles import Finding, Oracle, oracles
 
 TWINS = Path(__file__).parent / "twins"
 SECONDS = 120  # of processor time, for all of them (issue 3)
-ROWS = {*range(1, 41)} - {38, 39}  # EWC, FGM and KD do not exist yet
+ROWS = {*range(1, 41)} - {19, 38, 39}  # 19 are twins of 15; EWC, FGM and KD do not exist yet
 
 
 @cache

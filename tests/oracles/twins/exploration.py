@@ -93,5 +93,5 @@ TWINS: dict[str, list[Any]] = {
     ],
     "ridge": [without_division, without_reward, all_actions_alike],
     "search_whole": [never_closes, at_random, closes_too_early],
-    "search_part": [never_closes, at_random],
+    "search_part": [at_random],
 }

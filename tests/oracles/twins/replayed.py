@@ -7,14 +7,15 @@ from rlft_cli.returns import importance_weights, priority_probabilities
 
 
 class Partial:
-    """A replay in which the first episode is stored twice."""
+    """A replay in which the first episode is stored four times."""
 
     def __init__(self) -> None:
         self.inner = Replay(capacity=100, warmup_episodes=1, replay_ratio=1)
 
     def add(self, trajectory, cost) -> None:
         self.inner.add(trajectory, cost)
-        self.inner.add(trajectory.select(torch.tensor([0])), cost[:1])
+        for _ in range(3):
+            self.inner.add(trajectory.select(torch.tensor([0])), cost[:1])
 
     def sample(self, batch_tokens, max_episodes, generator):
         return self.inner.sample(batch_tokens, max_episodes, generator)
