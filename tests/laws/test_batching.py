@@ -81,9 +81,7 @@ CASES = {
     "doubly_robust": doubly_robust,
     "c51": lambda: c51(gamma=0.9, n_step=2),
     "quantile": lambda: quantile(gamma=0.9, quantiles=4, kappa=1.0),
-    "ilql": lambda: ilql(
-        gamma=0.9, q_coefficient=0.25
-    ),  # at RATE, larger steps on squares grow, and rounding with them
+    "ilql": lambda: ilql(gamma=0.9),
     "dqnimb": dqnimb,
     "bootstrapped": lambda: dqn(gamma=0.9, loss_kind="huber", dueling=True, target_tau=0.5),
 }
