@@ -265,7 +265,7 @@ def _job(call: Call, library: Library, config: DictConfig, runs: int) -> tuple[f
         if call.multirun:
             number = run_number() + 1
             console.line(f"run {number} of {runs}: {' '.join(run_choices())}", run=number, runs=runs)
-        command = importlib.import_module(f"rlft_cli.commands.{call.verb}")
+        command = importlib.import_module(f"rlft_cli.commands.{call.verb.replace('-', '_')}")
         return command.run(config, console), 0
     except RlftError as error:
         return None, _failed(error)

@@ -39,13 +39,14 @@ class Optim:
 
 @dataclass(frozen=True, kw_only=True)
 class WarmStart:
-    """Supervised training on a part of the labels before learning from rewards."""
+    """Supervised training on a part of the labels before learning from rewards, and, mixed in, while doing so."""
 
     fraction: Annotated[float, "[0, 1]"]
     passes: Annotated[float, "(0, inf)"]
     lr: Annotated[float, "[0, inf)"]
     head_lr: Annotated[float, "[0, inf)"]
     max_batch_episodes: Annotated[int, "[1, inf)"]
+    mix_coefficient: Annotated[float, "[0, inf)"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,13 +148,67 @@ class ModelsConfig:
     debug: bool
 
 
+@dataclass(frozen=True, kw_only=True)
+class SimulateLogsConfig:
+    """Everything that ``rlft simulate-logs`` reads; task, model and tokenizer come from the checkpoint."""
+
+    checkpoint: str
+    output: str
+    split: Literal["train", "dev", "test"]
+    data: Component | None
+    reward: Component | None
+    explore: Component
+    episodes_per_example: Annotated[int, "[1, inf)"]
+    seed: Annotated[int, "[0, 4294967295]"]
+    hardware: Component
+    console: ConsoleMode
+    debug: bool
+    evaluation: Evaluation
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpeConfig:
+    """Everything that ``rlft ope`` reads; the policy is a checkpoint, the examples are those of the log."""
+
+    log: str
+    policy: str
+    temperature: Annotated[float, "[0, inf)"]
+    weights: Literal["auto", "decision", "episode"]
+    clip: Annotated[float, "(0, inf)"]
+    ridge: Annotated[float, "(0, inf)"]
+    seed: Annotated[int, "[0, 4294967295]"]
+    output: str | None
+    hardware: Component
+    console: ConsoleMode
+    debug: bool
+    evaluation: Evaluation
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifyConfig:
+    """Everything that ``rlft verify`` reads; the last three groups come with the algorithm."""
+
+    algo: Component | None
+    only: str | None
+    feedback: Component
+    memory: Component
+    explore: Component
+    console: ConsoleMode
+    debug: bool
+
+
 ROOTS = {
     "train": "TrainConfig",
     "eval": "EvalConfig",
     "predict": "PredictConfig",
     "data": "DataConfig",
     "models": "ModelsConfig",
+    "simulate-logs": "SimulateLogsConfig",
+    "ope": "OpeConfig",
+    "verify": "VerifyConfig",
 }
+# Groups that only come with others: what they lack is not asked for.
+NOT_READ = {"verify": ("feedback", "memory", "explore")}
 
 
 def config_folder() -> Path:
@@ -177,7 +232,8 @@ def check(library: Library, verb: str, composed: Composed, *, running: bool = Tr
     for problem in problems:
         group = problem.key.partition(".")[0]
         dropped = group in refused and problem not in composed.problems  # a consequence of the wrong option
-        if not dropped and (running or not problem.absent):
+        needless = problem.absent and group in NOT_READ.get(verb, ())
+        if not (dropped or needless) and (running or not problem.absent):
             lines.append(_line(library, verb, composed, problem))
     pairing = Pairing(library=library, values=values, chosen=composed.chosen)
     lines += [f"{problem.key}: {problem.text}" for problem in impossible_pairs(pairing)]

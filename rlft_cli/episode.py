@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,6 +37,20 @@ def draw(probability: Tensor, generator: torch.Generator) -> Tensor:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Decision:
+    """The next decision of the n episodes that go on, as an explorer sees it."""
+
+    scores: Tensor  # [n, A] in the unit of the reward
+    legal: Tensor  # [n, A] bool
+    progress: float  # part of the training budget spent, 0 to 1, for schedules
+    t: int  # its number in the episode; 0 begins new episodes
+    rows: Tensor  # [n] int64, which of the N episodes they are
+    length: Tensor  # [n] int64, how many decisions each episode has, or its horizon
+    features: Tensor | None  # [n, H] what the last layer reads; None where the actions are tokens
+    table: Callable[[], tuple[Tensor, Tensor]]  # of tags and classes: scores and legal [n, T, P, A] after every action
+
+
+@dataclass(frozen=True, kw_only=True)
 class Trajectory:
     """N episodes of up to T decisions; N = B observations x k samples, the samples of one observation side by side.
 
@@ -49,10 +64,13 @@ class Trajectory:
     reward: Tensor  # [N, T] the consequence of action[:, t]
     discount: Tensor  # [N, T] 1 while the episode goes on, 0 at its last decision
     mask: Tensor  # [N, T] bool: decision t exists
+    observed: Tensor  # [N, T] bool: its reward is known (0 where it is not); only such decisions are learned from
     advantage: Tensor  # [N, T] filled by Algorithm.prepare
     truncated: Tensor  # [N] bool: stopped by the horizon and not by the task
+    weight: Tensor  # [N] by which a memory wants its losses multiplied: 1, or the importance weight of how it was drawn
     greedy_reward: Tensor  # [N, T] reward of the greedy episode; zero unless the algorithm reads it
     reference_log_prob: Tensor  # [N, T] log pi_ref(a_t | s_t); zero unless the algorithm reads it
+    value: Tensor  # [N, T] V(s_t) by the policy that acted; zero unless the algorithm reads it
 
     @property
     def samples(self) -> int:
@@ -66,10 +84,23 @@ class Trajectory:
         }
         return replace(self, observation={k: v.to(device) for k, v in self.observation.items()}, **moved)
 
+    def episodes(self, rows: Tensor) -> Tensor:
+        """Episodes [b * k] of the observations ``rows`` [b]."""
+        k = self.samples
+        return (rows[:, None] * k + torch.arange(k, device=rows.device)[None, :]).reshape(-1)
+
+    def without_masked(self) -> Trajectory:
+        """Zero what decisions that do not exist hold, so that a NaN there can do no harm (law 7)."""
+        clean: dict[str, Any] = {
+            f.name: torch.where(self.mask, value := getattr(self, f.name), torch.zeros_like(value))
+            for f in fields(self)
+            if f.name not in ("observation", "mask", "truncated", "weight")
+        }
+        return replace(self, **clean)
+
     def select(self, rows: Tensor) -> Trajectory:
         """Keep the observations ``rows`` [b] with all their samples, and of the observation only its "id"."""
-        k = self.samples
-        episodes = (rows[:, None] * k + torch.arange(k, device=rows.device)[None, :]).reshape(-1)
+        episodes = self.episodes(rows)
         width = max(1, int(self.mask[episodes].sum(1).max())) if len(episodes) else 1
         cut: dict[str, Any] = {}
         for f in fields(self):
@@ -81,21 +112,34 @@ class Trajectory:
 
 
 def blank(observation: dict[str, Tensor], action: Tensor, mask: Tensor) -> Trajectory:
-    """A trajectory of known actions with everything else at zero; discount is 0 at the last decision."""
+    """A trajectory of known actions, observed, with everything else at zero; discount is 0 at the last decision."""
     zero = torch.zeros(action.shape, dtype=torch.float32, device=action.device)
     later = torch.cat([mask[:, 1:], torch.zeros_like(mask[:, :1])], dim=1)
     return Trajectory(
         observation=observation,
         action=action,
         mask=mask,
+        observed=mask,
         log_prob=zero,
         reward=zero,
         discount=later.float(),
         advantage=zero,
         greedy_reward=zero,
         reference_log_prob=zero,
+        value=zero,
         truncated=torch.zeros(action.shape[0], dtype=torch.bool, device=action.device),
+        weight=torch.ones(action.shape[0], device=action.device),
     )
+
+
+def to_rows(trajectory: Trajectory, dtype: np.dtype[Any]) -> list[Any]:
+    """The episodes as one structured array each, of the fields that ``dtype`` names; what ``from_rows`` reads."""
+    columns = {name: vars(trajectory)[name].cpu().numpy() for name in dtype.names or ()}
+    rows = [np.empty(length, dtype) for length in trajectory.mask.sum(1).tolist()]
+    for name, column in columns.items():
+        for n, row in enumerate(rows):
+            row[name] = column[n, : len(row)]
+    return rows
 
 
 def from_rows(example: Sequence[int], decisions: Sequence[Any], truncated: Sequence[bool]) -> Trajectory:
@@ -130,26 +174,48 @@ def rollout(
     """Act until every episode is done; rewards are left at zero.
 
     ``values`` brings scores [n, A] into the unit of the reward before the explorer sees them. The input is read once;
-    each decision touches the head (or the cached decoder) of all episodes at once.
+    each decision touches the head (or the cached decoder) of all episodes at once. What the explorer draws for whole
+    episodes goes to the policy beside the input, and is not kept.
     """
-    state, cache = task.reset(observation, samples), policy.begin(observation, samples)
-    actions, log_probs, masks = [], [], []
+    state = task.reset(observation, samples)
+    drawn = explore.perturb(len(state.done), policy.width, policy.actions, generator)
+    cache = policy.begin(observation | drawn, samples)
+    actions, log_probs, masks, foreseen = [], [], [], []
     while not bool(state.done.all()):
-        scores, cache = policy.step(cache, state)
+        output, cache = policy.step(cache, state)
         active = ~state.done
-        rows = scores[active]
-        chosen, chosen_log_prob = explore(values(rows), legal_actions(rows), progress, generator)
+        decision = Decision(
+            scores=values(output.scores[active]),
+            legal=legal_actions(output.scores[active]),
+            progress=progress,
+            t=state.t,
+            rows=active.nonzero().squeeze(-1),
+            length=state.length[active],
+            features=None if output.features is None else output.features[active],
+            table=partial(_table, policy, cache, active, values),
+        )
+        chosen, chosen_log_prob = explore(decision, generator)
         action = torch.zeros_like(state.previous)
-        log_prob = torch.zeros(action.shape, device=scores.device)
+        log_prob = torch.zeros(action.shape, device=action.device)
         action[active], log_prob[active] = chosen, chosen_log_prob.float()
         actions.append(action)
         log_probs.append(log_prob)
         masks.append(active)
+        if output.value is not None:
+            foreseen.append(torch.where(active, output.value, torch.zeros_like(output.value)))
         state = task.step(state, action)
     trajectory = blank(observation, torch.stack(actions, 1), torch.stack(masks, 1))
     return replace(
-        trajectory, log_prob=torch.stack(log_probs, 1), truncated=task.truncated(trajectory.action, trajectory.mask)
+        trajectory,
+        log_prob=torch.stack(log_probs, 1),
+        value=torch.stack(foreseen, 1) if foreseen else trajectory.value,
+        truncated=task.truncated(trajectory.action, trajectory.mask),
     )
+
+
+def _table(policy: Policy, cache: Any, active: Tensor, values: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+    scores = policy.table(cache)[active]
+    return values(scores), legal_actions(scores)
 
 
 def demonstrate(task: Task, observation: dict[str, Tensor]) -> Trajectory:

@@ -16,6 +16,9 @@ VERBS = {
     "predict": "predict for a text, a file or standard input",
     "data": "look at data before training: sizes, labels, lengths, what is wrong with it",
     "models": "list the models and where they are; rlft models fetch NAME brings one here",
+    "simulate-logs": "write a log of what a checkpoint does and earns on labelled examples, with propensities",
+    "ope": "off-policy evaluation: the value of a checkpoint from the log of another policy",
+    "verify": "hold what ships, or an algorithm of yours, against exact oracles: one row each",
     "completion": "print the completion script for a shell: bash, zsh or fish",
     "version": "print the version",
     "help": "print this page, or that of a verb: rlft help train",
@@ -63,7 +66,7 @@ def overview() -> str:
     """The page of ``rlft --help``."""
     lines = ["rlft: fine-tune pretrained transformers on NLP tasks with labels and with reactions", ""]
     lines += ["usage: rlft VERB [KEY=VALUE ...]", ""]
-    lines += [f"  {verb:<12}{text}" for verb, text in VERBS.items()]
+    lines += [f"  {verb:<15}{text}" for verb, text in VERBS.items()]
     lines += [
         "",
         "examples:",

@@ -61,9 +61,9 @@ def for_hydra(override: Override, added: Collection[str]) -> str:
     """Write an override that the check has accepted so that Hydra accepts it.
 
     Hydra takes keys that no YAML holds (``added``) and mappings with new keys only with ++; and it takes null for a
-    group whose default is a reference (recipe, recipe/reward) only as ~.
+    group whose default is a reference (recipe, recipe/reward, recipe/feedback) only as ~.
     """
-    if override.values == (None,) and override.key in ("recipe", "recipe/reward"):
+    if override.values == (None,) and override.key in ("recipe", "recipe/reward", "recipe/feedback"):
         return f"~{override.key}"
     new = override.key in added or any(isinstance(value, dict) for value in override.values)
     return f"++{override.text}" if new and not override.prefix else override.text

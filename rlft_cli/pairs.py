@@ -12,7 +12,13 @@ from rlft_cli.options import Library
 from rlft_cli.sources import NoSuchTarget, read_target
 
 Traits = Mapping[str, Any]
-_WHAT = {"model": "decides", "algo": "decisions", "reward": "decisions", "explore": "decisions"}
+_WHAT = {
+    "model": "decides",
+    "algo": "decisions",
+    "reward": "decisions",
+    "feedback": "decisions",
+    "explore": "decisions",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,12 +57,18 @@ def impossible_pairs(pairing: Pairing) -> Iterator[Problem]:
     yield from _decisions(pairing)
     yield from _labels(pairing)
     yield from _on_policy(pairing)
+    yield from _errors(pairing)
+    yield from _propensities(pairing)
+    yield from _exploration(pairing)
+    yield from _signals(pairing)
+    yield from _credit(pairing)
+    yield from _probabilities(pairing)
     if pairing.values.get("run_dir") is not None and pairing.values.get("resume") is not None:
         yield Problem(key="run_dir, resume", text="a resumed run goes on in its own folder; leave run_dir out")
 
 
 def _decisions(pairing: Pairing) -> Iterator[Problem]:
-    """The task's decisions must be among those that model, algorithm, reward and exploration can handle."""
+    """The task's decisions must be among those that model, algorithm, reward, feedback and exploration can handle."""
     wanted = pairing.traits("task").get("decisions")
     for group, trait in _WHAT.items():
         able = _able(pairing.values.get(group), trait)
@@ -90,6 +102,17 @@ def _labels(pairing: Pairing) -> Iterator[Problem]:
     if needs == "labels" and isinstance(fraction, int | float) and fraction > 0:
         text = f"{pairing.name('algo')} learns from all labels and needs no warm start; type warm_start.fraction=0"
         yield Problem(key=f"{pairing.name('algo')} warm_start.fraction={fraction}", text=text)
+    weight = _number(warm_start.get("mix_coefficient")) if isinstance(warm_start, dict) else 0.0
+    if weight > 0 and _number(fraction) == 0:
+        text = "there are no labels to mix in; type warm_start.fraction=0.05 or warm_start.mix_coefficient=0"
+        yield Problem(key=f"warm_start.mix_coefficient={weight:g} warm_start.fraction=0", text=text)
+    if weight > 0 and needs == "rewards" and pairing.traits("algo").get("on_policy") is False:
+        text = f"mixes in the cross-entropy of a policy, and the scores of {pairing.name('algo')} are values"
+        others = pairing.others(
+            "algo", lambda other: other.get("on_policy") is True and other.get("needs") == "rewards"
+        )
+        ways = f"type warm_start.mix_coefficient=0 or, instead, {others}"
+        yield Problem(key=f"warm_start.mix_coefficient={weight:g}", text=f"{text}; {ways}")
 
 
 def _on_policy(pairing: Pairing) -> Iterator[Problem]:
@@ -103,10 +126,111 @@ def _on_policy(pairing: Pairing) -> Iterator[Problem]:
         text = f"{name} is on-policy: it learns from fresh episodes only, {pairing.name('memory')} keeps old ones"
         mine = pairing.others("memory", lambda traits: traits.get("fresh") is True)
         yield _problem(pairing, "algo", "memory", text, mine, theirs)
+    if algo.get("needs") == "rewards" and pairing.traits("feedback").get("fresh") is False:
+        text = (
+            f"{name} is on-policy: it learns from what it has just done, {pairing.name('feedback')} tells of older acts"
+        )
+        mine = pairing.others("feedback", _is_like_bandit)
+        yield _problem(pairing, "algo", "feedback", text, mine, theirs)
     if algo.get("needs") == "rewards" and pairing.traits("explore").get("on_policy") is False:
         text = f"{name} is on-policy: it must sample from the policy itself, {pairing.name('explore')} does not"
         mine = pairing.others("explore", lambda traits: traits.get("on_policy") is True)
         yield _problem(pairing, "algo", "explore", text, mine, theirs)
+
+
+def _errors(pairing: Pairing) -> Iterator[Problem]:
+    """A memory that draws by error needs a loss that is the error of a value."""
+    if pairing.traits("memory").get("by_error") is True and pairing.traits("algo").get("regresses") is False:
+        text = f"{pairing.name('memory')} draws what values were wrong about, the loss of {pairing.name('algo')} is no such error"
+        mine = pairing.others("memory", lambda traits: traits.get("by_error") is False)
+        theirs = pairing.others("algo", lambda traits: traits.get("regresses") is True)
+        yield _problem(pairing, "algo", "memory", text, mine, theirs)
+
+
+def _propensities(pairing: Pairing) -> Iterator[Problem]:
+    """Importance weights divide by the chance of what was done; a clip of 0 leaves them out."""
+    algo, explore = pairing.values.get("algo"), pairing.traits("explore")
+    if not isinstance(algo, dict) or pairing.traits("algo").get("weighs") is not True or algo.get("clip") == 0:
+        return
+    if pairing.traits("feedback").get("acts") is not False and explore.get("propensities") is False:
+        text = f"{pairing.name('algo')} divides by the chance of each action, which {pairing.name('explore')} does not tell"
+        mine = pairing.others("explore", lambda traits: traits.get("propensities") is True)
+        theirs = pairing.others("feedback", lambda traits: traits.get("acts") is False)
+        yield _problem(pairing, "algo", "explore", text, mine, theirs)
+
+
+def _exploration(pairing: Pairing) -> Iterator[Problem]:
+    """A search that adds up values needs those of single decisions; a KL needs all actions of the policy."""
+    algo, explore = pairing.values.get("algo"), pairing.values.get("explore")
+    if not (isinstance(algo, dict) and isinstance(explore, dict)):
+        return
+    gamma = algo.get("gamma")
+    if pairing.traits("explore").get("sums_values") is True and isinstance(gamma, int | float) and gamma > 0:
+        text = f"adds up values of single decisions, but with algo.gamma={gamma} a value counts what follows too"
+        yield Problem(key=pairing.name("explore"), text=f"{text}; type algo.gamma=0")
+    if pairing.traits("algo").get("distribution") is True and "noise" in (pairing.traits("explore").get("reads") or ()):
+        text = f"makes scores noisy, but {pairing.name('algo')} learns distributions, whose means the scores are"
+        calm = pairing.others("explore", lambda traits: traits.get("on_policy") is False and not traits.get("reads"))
+        yield _problem(pairing, "explore", "algo", text, calm, "")
+    cut = [f"explore.{key}" for key, whole in (("top_k", 0), ("top_p", 1)) if explore.get(key, whole) != whole]
+    price = algo.get("kl_coefficient")
+    if cut and pairing.traits("algo").get("on_policy") is True and isinstance(price, int | float) and price > 0:
+        text = f"cuts actions off, and the KL that algo.kl_coefficient={price} pays for is infinite where the reference does"
+        whole = "explore.top_k=0 explore.top_p=1.0"
+        yield Problem(key=" ".join(cut), text=f"{text}; type {whole} or, instead, algo.kl_coefficient=0")
+
+
+def _is_like_bandit(traits: Traits) -> bool:
+    """Feedback that passes on the configured reward at once."""
+    return traits.get("reads_reward") is True and traits.get("fresh") is True and traits.get("reveals") == "rewards"
+
+
+def _signals(pairing: Pairing) -> Iterator[Problem]:
+    """A reward that is a control must be what is learned from; noise must fall on what a reward is about."""
+    feedback, reward = pairing.traits("feedback"), pairing.traits("reward")
+    if reward.get("control") is True and feedback.get("reads_reward") is False:
+        text = f"{pairing.name('reward')} is a control of what is learned from, and {pairing.name('feedback')} does not read it"
+        yield _problem(pairing, "reward", "feedback", text, pairing.others("feedback", _is_like_bandit), "")
+    given = pairing.values.get("feedback")
+    unit = given.get("unit") if isinstance(given, dict) else None
+    if unit == "decision" and (reward.get("pays") == "episode" or pairing.traits("task").get("decisions") == "tokens"):
+        text = f"{pairing.name('reward')} is one number an episode, the noise is on each decision; type feedback.unit=episode"
+        yield Problem(key=f"{pairing.name('feedback')} feedback.unit=decision", text=text)
+
+
+def _credit(pairing: Pairing) -> Iterator[Problem]:
+    """One number an episode, told at its end, must reach the decisions before."""
+    feedback, algo = pairing.values.get("feedback"), pairing.values.get("algo")
+    if not (isinstance(feedback, dict) and isinstance(algo, dict)):
+        return
+    whole = pairing.traits("feedback").get("pays") == "episode" or feedback.get("unit") == "episode"
+    several = pairing.traits("task").get("decisions") in ("tags", "tokens")
+    if whole and several and algo.get("gamma") == 0 and algo.get("credit") != "episode":
+        text = f"tells one number at the end of an episode; with algo.gamma={algo['gamma']} only the last decision hears of it"
+        more = " algo.loss_kind=huber" if algo.get("loss_kind") == "bce" else ""
+        yield Problem(key=pairing.name("feedback"), text=f"{text}; type algo.gamma=1{more}")
+
+
+def _probabilities(pairing: Pairing) -> Iterator[Problem]:
+    """A Q that is the logit of a 0/1 reward needs signals in [0, 1]."""
+    feedback, algo = pairing.values.get("feedback"), pairing.values.get("algo")
+    if not (isinstance(feedback, dict) and isinstance(algo, dict)) or algo.get("loss_kind") != "bce":
+        return
+    faults = []
+    if _number(feedback.get("rejected")) < 0:
+        faults.append((f"feedback.rejected={feedback['rejected']}", "feedback.rejected=0"))
+    if _number(feedback.get("gaussian")) > 0:
+        faults.append((f"feedback.gaussian={feedback['gaussian']}", "feedback.gaussian=0"))
+    if feedback.get("correct") is True and _number(feedback.get("flip_zero")) + _number(feedback.get("flip_one")) > 0:
+        faults.append(("feedback.correct=true", "feedback.correct=false"))
+    for fault, way in faults:
+        text = f"shows rewards outside [0, 1], algo.loss_kind=bce reads them as probabilities; type {way} or algo.loss_kind=mse"
+        yield Problem(key=f"{pairing.name('feedback')} {fault}", text=text)
+
+
+def _number(value: Any) -> float:
+    """A number as it is; 0 for anything else, which is reported elsewhere."""
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else 0.0
 
 
 def _problem(pairing: Pairing, first: str, second: str, text: str, mine: str, theirs: str) -> Problem:

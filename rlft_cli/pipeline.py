@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import importlib
 import json
 from collections.abc import Sequence
@@ -18,11 +19,15 @@ from transformers.utils import logging as transformers_logging
 
 from rlft_cli.artifact import Card, find_checkpoint, read_card, write_card
 from rlft_cli.data import Splits
+from rlft_cli.data.logs import Log, read_log
 from rlft_cli.errors import RlftError, UsageError
 from rlft_cli.evaluation import Evaluator
+from rlft_cli.feedback.logged import Logged
 from rlft_cli.learner import Optim, Training
+from rlft_cli.model import Codec
 from rlft_cli.model.tokens import TokenPolicy
 from rlft_cli.model.words import save_heads
+from rlft_cli.offline import decisions_of, require_chances
 from rlft_cli.sampler import BatchSampler
 from rlft_cli.snapshot import TargetNetwork
 from rlft_cli.task import Row, Task
@@ -69,6 +74,7 @@ class Setup:
     splits: dict[str, list[Row]]
     ids: dict[str, list[int]]  # examples by split
     messages: list[str]
+    log: Log | None = None  # what another policy did, where that is all there is to learn from
 
     @property
     def precision(self) -> str:
@@ -122,6 +128,7 @@ def new_setup(config: DictConfig) -> Setup:
     accelerator = build(config.hardware).accelerator()
     torch.manual_seed(config.seed)
     settings, model, algorithm = build(config.task), build(config.model), build(config.algo)
+    reads = algorithm.reads | frozenset(build(config.explore).reads)
     splits: Splits = build(config.data).load(settings.rows)
     if config.init is None:
         folder, labels = model.open(), settings.fit(splits.train)
@@ -130,8 +137,12 @@ def new_setup(config: DictConfig) -> Setup:
         card = read_card(folder)
         labels = _same_task(card, config, settings.fit(splits.train))
     task = settings.build(labels, model.codec(folder, corpus(splits, settings.rows)))
+    feedback = build(config.feedback)
+    log = log_for(task, feedback.log) if isinstance(feedback, Logged) else None
+    if log is not None and "propensity" in reads:
+        require_chances(log)
     tuning = build(config.tuning)
-    policy = tuning.apply(model.policy(folder, task, algorithm.reads))
+    policy = tuning.apply(model.policy(folder, task, reads))
     if isinstance(policy, TokenPolicy) and tuning.adds and accelerator.mixed_precision == "bf16":
         policy.store_low(torch.bfloat16)
     rows = {"train": splits.train.to_list(), "dev": splits.dev.to_list(), "test": splits.test.to_list()}
@@ -147,7 +158,8 @@ def new_setup(config: DictConfig) -> Setup:
         tuning=tuning,
         splits=rows,
         ids=ids,
-        messages=list(splits.messages),
+        messages=list(splits.messages) + ([] if log is None else [f"{log.path}: {len(log.episodes)} logged episodes"]),
+        log=log,
     )
 
 
@@ -224,9 +236,26 @@ def _sampler(setup: Setup, optim: Optim, ids: list[int], seed: int) -> BatchSamp
     )
 
 
+def tokenizer_mark(codec: Codec) -> str:
+    """A few letters that tell one tokenizer from another: a digest of how it cuts a line."""
+    line = "The quick brown fox, 0123456789: Ångström, žluť, 你好, δ!"
+    marks = [codec.pad_id, codec.unk_id, codec.eos_id, *codec.text_ids([line])[0]]
+    return hashlib.sha256(json.dumps(marks).encode()).hexdigest()[:12]
+
+
+def log_for(task: Task, path: str) -> Log:
+    """Read a log of episodes of this task; RlftError names file and line of every fault."""
+    mark = None if task.labels else tokenizer_mark(task.codec)
+    return read_log(Path(path).expanduser(), task.rows, task.labels, mark)
+
+
 def main_training(setup: Setup) -> Training:
     """The training that the configuration describes."""
     config, algorithm = setup.config, build(setup.config.algo)
+    ids, log = setup.ids["train"], None
+    if setup.log is not None:
+        ids = setup.task.ask([episode.row for episode in setup.log.episodes])
+        log = dict(zip(ids, map(decisions_of, setup.log.episodes), strict=True))
     training = Training(
         policy=setup.policy,
         task=setup.task,
@@ -235,7 +264,10 @@ def main_training(setup: Setup) -> Training:
         feedback=build(config.feedback),
         explore=build(config.explore),
         memory=build(config.memory),
-        sampler=_sampler(setup, optim_of(config.optim), setup.ids["train"], config.seed),
+        sampler=_sampler(setup, optim_of(config.optim), ids, config.seed),
+        log=log,
+        labelled=_mixed_in(setup),
+        label_coefficient=config.warm_start.mix_coefficient,
         optim=optim_of(config.optim),
         passes=config.passes,
         accelerator=setup.accelerator,
@@ -245,18 +277,32 @@ def main_training(setup: Setup) -> Training:
         training.target = TargetNetwork(
             setup.policy,
             kind=config.algo.target,
+            which=config.algo.target_weights,
             tau=config.algo.target_tau,
             interval=config.algo.target_update_interval,
         )
     return training
 
 
+def _labelled(setup: Setup) -> list[int]:
+    """The part of the training examples whose labels are used; always the same for a seed."""
+    train = setup.ids["train"]
+    count = max(1, round(setup.config.warm_start.fraction * len(train)))
+    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(setup.config.seed))[:count]
+    return [train[place] for place in order.tolist()]
+
+
+def _mixed_in(setup: Setup) -> BatchSampler | None:
+    """Batches of the labelled examples for the mixed objective; None where it is off."""
+    config = setup.config
+    if config.warm_start.mix_coefficient == 0:
+        return None
+    return _sampler(setup, optim_of(config.optim), _labelled(setup), config.seed + 2)
+
+
 def warm_start_training(setup: Setup) -> Training:
     """Supervised training on the labelled part of the training examples, before the main one."""
     config, warm = setup.config, setup.config.warm_start
-    train = setup.ids["train"]
-    count = max(1, round(warm.fraction * len(train)))
-    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(config.seed))[:count]
     optim = plain(config.optim) | {
         "lr": warm.lr,
         "head_lr": warm.head_lr,
@@ -270,7 +316,7 @@ def warm_start_training(setup: Setup) -> Training:
         feedback=build({"_target_": "rlft_cli.feedback.full.Full"}),
         explore=build({"_target_": "rlft_cli.explore.greedy.Greedy", "split_ties": False}),
         memory=build({"_target_": "rlft_cli.memory.latest.Latest"}),
-        sampler=_sampler(setup, Optim(**optim), [train[place] for place in order.tolist()], config.seed + 1),
+        sampler=_sampler(setup, Optim(**optim), _labelled(setup), config.seed + 1),
         optim=Optim(**optim),
         passes=warm.passes,
         accelerator=setup.accelerator,

@@ -8,16 +8,21 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from rlft_cli.errors import UsageError
 from rlft_cli.model import Output
 from rlft_cli.returns import polyak
 
 
 class Snapshot:
-    """A policy as it was: only the trainable weights are copied, the rest is shared."""
+    """A policy as it was: only the trainable weights are copied (all, or those outside the body), the rest is shared."""
 
-    def __init__(self, policy: nn.Module) -> None:
+    def __init__(self, policy: nn.Module, which: Literal["all", "head"] = "all") -> None:
         self._policy = policy
-        self.weights = {name: w.detach().clone() for name, w in policy.named_parameters() if w.requires_grad}
+        self.weights = {
+            name: w.detach().clone()
+            for name, w in policy.named_parameters()
+            if w.requires_grad and (which == "all" or not name.startswith("body."))
+        }
 
     @torch.no_grad()
     def __call__(self, observation: dict[str, Tensor], action: Tensor) -> Output:
@@ -47,8 +52,21 @@ class Snapshot:
 class TargetNetwork(Snapshot):
     """A snapshot that follows the policy on one declared schedule; ``lag`` is the number of updates since it last moved."""
 
-    def __init__(self, policy: nn.Module, *, kind: Literal["polyak", "hard"], tau: float, interval: int) -> None:
-        super().__init__(policy)
+    def __init__(
+        self,
+        policy: nn.Module,
+        *,
+        kind: Literal["polyak", "hard"],
+        which: Literal["all", "head"],
+        tau: float,
+        interval: int,
+    ) -> None:
+        super().__init__(policy, which)
+        if not self.weights:
+            raise UsageError(
+                "algo.target_weights=head copies the weights outside the pretrained body, and this policy trains none there; "
+                "type algo.target_weights=all"
+            )
         self._kind, self._tau, self._interval = kind, tau, interval
         self.updates, self.lag = 0, 0
 

@@ -13,7 +13,21 @@ from torch import Tensor
 from rlft_cli.episode import ILLEGAL_SCORE, Trajectory, blank
 from rlft_cli.errors import UsageError
 from rlft_cli.model import Output
-from toy_training import dqn, reinforce, supervised
+from rlft_cli.returns import imbalance_threshold
+from toy_training import (
+    actor_critic,
+    c51,
+    doubly_robust,
+    dqn,
+    dqnimb,
+    grpo,
+    ilql,
+    ips,
+    ppo,
+    quantile,
+    reinforce,
+    supervised,
+)
 
 LN2, LN3 = math.log(2), math.log(3)
 
@@ -97,6 +111,7 @@ def test_soft_loss_of_one_decision() -> None:
         ({"gamma": 0.9, "loss_kind": "mse"}, set(), True),
         ({"gamma": 0.9, "loss_kind": "mse", "target": "none"}, set(), False),
         ({"dueling": True}, {"dueling"}, False),
+        ({"backup": "munchausen", "loss_kind": "mse"}, set(), True),
         ({"gamma": 1.0, "loss_kind": "huber", "backup": "soft"}, {"value", "reference"}, True),
     ],
 )
@@ -112,6 +127,7 @@ def test_what_dqn_needs(changes: dict[str, Any], reads: set[str], target: bool) 
         (lambda: dqn(backup="soft"), "algo.backup=soft"),
         (lambda: dqn(backup="soft", loss_kind="mse", dueling=True), "algo.backup=soft"),
         (lambda: dqn(backup="soft", loss_kind="mse", kl_coefficient=0.0), "algo.kl_coefficient"),
+        (lambda: dqn(backup="munchausen"), "algo.loss_kind=huber"),
         (lambda: reinforce(samples=1), "algo.samples=4"),
     ],
 )
@@ -173,6 +189,10 @@ def test_no_advantage_beyond_the_end() -> None:
         reinforce(samples=2),
         reinforce(samples=2, baseline="none", credit="episode"),
         reinforce(samples=2, baseline="moving_average"),
+        reinforce(samples=2, baseline="value"),
+        actor_critic(samples=2, gamma=0.5),
+        ppo(samples=2, gamma=0.5),
+        grpo(samples=2, credit="episode"),
     ):
         assert advantage(algorithm, data)[0, 1] == 0
 
@@ -188,14 +208,348 @@ def test_surrogate_with_entropy_bonus() -> None:
 def test_what_reinforce_needs() -> None:
     assert reinforce().reads == frozenset()
     assert reinforce(baseline="self_critical", kl_coefficient=0.1).reads == {"greedy", "reference"}
-    assert not reinforce().uses_target
+    assert reinforce(baseline="value").reads == {"value"}
+    assert not reinforce().uses_target and reinforce().epochs == 1
 
 
-@pytest.mark.parametrize("make", [supervised, dqn, reinforce])
+def test_learned_value_as_baseline() -> None:
+    # rewards 1 and 3, gamma 1: returns 4 and 3; the values foreseen are 1/2 and 1
+    data = episodes([[1, 1]], [2], reward=[[1.0, 3.0]], value=[[0.5, 1.0]])
+    algorithm = reinforce(samples=1, baseline="value", gamma=1.0, value_coefficient=0.5)
+    prepared = algorithm.prepare(data)
+    close(prepared.advantage, [[3.5, 2.0]])
+    # -A ln(3/4) + 1/2 * 1/2 (V - G)^2, the value is now 2 and 3; no gradient of the policy comes from the value
+    found = algorithm.loss(output([[[0.0, LN3]] * 2], [[2.0, 3.0]]), prepared, None)
+    close(found, [[3.5 * math.log(4 / 3) + 0.25 * 4.0, 2.0 * math.log(4 / 3)]])
+
+
+def test_kl_as_a_loss_leaves_the_reward_alone() -> None:
+    # beta 2, u = ln(3/4) - ln(1/2) = ln(3/2): 2 u^2 / 2 beside -A ln(3/4), A = 1
+    data = episodes([[1]], [1], reward=[[1.0]], log_prob=[[math.log(0.75)]], reference_log_prob=[[-LN2]])
+    algorithm = reinforce(samples=1, baseline="none", kl_coefficient=2.0, kl_in="loss")
+    prepared = algorithm.prepare(data)
+    close(prepared.advantage, [[1.0]])
+    found = algorithm.loss(output([[[0.0, LN3]]]), prepared, None)
+    close(found, [[math.log(4 / 3) + math.log(1.5) ** 2]])
+    assert algorithm.reads == {"reference"}
+
+
+def test_how_many_samples_leave_one_out_needs() -> None:
+    # returns 1, 1, 1, 0: Var = 1/4 (unbiased), mean 3/4, E[R]^2 = 9/16 - Var/4 = 1/2: more than 1 + 1/2 samples
+    algorithm = reinforce(samples=4, moving_average_decay=0.75)
+    algorithm.prepare(episodes([[0]] * 4, [1] * 4, samples=4, reward=[[1.0], [1.0], [1.0], [0.0]]))
+    assert float(algorithm.state["break_even"]) == pytest.approx(1.5)
+    # then 4, 0, 0, 0: Var 4, E[R]^2 = 1 - 1 = 0. Averages 1/4 * 3/4 + 4 / 4 = 19/16 and 1/2 * 3/4 = 3/8
+    algorithm.prepare(episodes([[0]] * 4, [1] * 4, samples=4, reward=[[4.0], [0.0], [0.0], [0.0]]))
+    assert float(algorithm.state["break_even"]) == pytest.approx(1 + (19 / 16) / (3 / 8))
+    # nobody reacted: nothing is learned of it
+    data = episodes([[0]] * 4, [1] * 4, samples=4)
+    algorithm.prepare(replace(data, observed=torch.zeros_like(data.mask)))
+    assert float(algorithm.state["break_even"]) == pytest.approx(1 + (19 / 16) / (3 / 8))
+    assert reinforce(samples=1, baseline="none").state == {}
+
+
+# -- actor-critic --------------------------------------------------------------------------------------------------
+
+
+def test_actor_critic() -> None:
+    # gamma = lambda = 1/2, rewards 1 and 2, values 2 and 4: delta_1 = 2 - 4 = -2, delta_0 = 1 + 4/2 - 2 = 1,
+    # A_0 = 1 - 2/4 = 1/2. Regression targets A + V: 5/2 and 2, the value is now 5/2 and 5.
+    data = episodes([[1, 1]], [2], reward=[[1.0, 2.0]], value=[[2.0, 4.0]])
+    algorithm = actor_critic(gamma=0.5, gae_lambda=0.5, value_coefficient=0.5)
+    prepared = algorithm.prepare(data)
+    close(prepared.advantage, [[0.5, -2.0]])
+    found = algorithm.loss(output([[[0.0, LN3]] * 2], [[2.5, 5.0]]), prepared, None)
+    close(found, [[0.5 * math.log(4 / 3), -2.0 * math.log(4 / 3) + 0.25 * 9.0]])
+
+
+@pytest.mark.parametrize("make", [actor_critic, ppo])
+def test_actors_pay_the_kl_in_the_reward(make: Any) -> None:
+    columns = {"log_prob": [[math.log(0.75)]], "reference_log_prob": [[-LN2]]}
+    data = episodes([[1]], [1], reward=[[1.0]], value=[[0.25]], **columns)
+    close(advantage(make(kl_coefficient=2.0), data), [[1 - 2 * math.log(1.5) - 0.25]])
+    assert make(kl_coefficient=2.0).reads == {"value", "reference"} and make().reads == {"value"}
+
+
+# -- ppo -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("value_clip", "distances"), [(None, (0.0, 4.0)), (0.2, (0.64, 4.0))])
+def test_ppo(value_clip: float | None, distances: tuple[float, float]) -> None:
+    # pi_old = 1/2, pi = 3/4: rho = 3/2, clipped 6/5. A = 1: -min(3/2, 6/5); A = -1: -min(-3/2, -6/5).
+    # V_old = 0, so A + V_old = 1 and -1; V = 1: (V - R)^2 = 0 and 4; within 0.2 of V_old it is 0.2: 0.64 and 1.44.
+    columns = {"reward": [[1.0], [-1.0]], "log_prob": [[-LN2], [-LN2]]}
+    data = episodes([[1], [1]], [1, 1], **columns)
+    algorithm = ppo(clip_range=0.2, value_clip_range=value_clip, value_coefficient=0.5)
+    found = algorithm.loss(output([[[0.0, LN3]]] * 2, [[1.0], [1.0]]), algorithm.prepare(data), None)
+    close(found, [[-1.2 + 0.25 * distances[0]], [1.5 + 0.25 * distances[1]]])
+
+
+@pytest.mark.parametrize(
+    ("make", "surrogate"), [(actor_critic, 2 * math.log(4 / 3)), (ppo, -2.0), (grpo, -2.0)], ids=["a2c", "ppo", "grpo"]
+)
+def test_the_entropy_bonus_of_the_others(make: Any, surrogate: float) -> None:
+    # A = 2 and rho = 1; the value is what it should be; softmax(0, ln 3) = (1/4, 3/4)
+    entropy = 0.25 * math.log(4) + 0.75 * math.log(4 / 3)
+    data = episodes([[1]], [1], log_prob=[[math.log(0.75)]], advantage=[[2.0]], value=[[-2.0]])
+    found = make(entropy_coefficient=0.1).loss(output([[[0.0, LN3]]], [[0.0]]), data, None)
+    close(found, [[surrogate - 0.1 * entropy]])
+
+
+# -- grpo ----------------------------------------------------------------------------------------------------------
+
+
+def test_grpo() -> None:
+    # rewards 1 and 0 of one example: 1/2 and -1/2 off their mean; rho = 3/2: -min(3/4, 3/5) and -min(-3/4, -3/5)
+    data = episodes([[1], [1]], [1, 1], samples=2, reward=[[1.0], [0.0]], log_prob=[[-LN2], [-LN2]])
+    algorithm = grpo(samples=2)
+    prepared = algorithm.prepare(data)
+    close(prepared.advantage, [[0.5], [-0.5]])
+    close(algorithm.loss(output([[[0.0, LN3]]] * 2), prepared, None), [[-0.6], [0.75]])
+
+
+def test_grpo_scaled() -> None:
+    # the standard deviation of 1 and 0 is sqrt(1/2)
+    data = episodes([[1], [1]], [1, 1], samples=2, reward=[[1.0], [0.0]])
+    scaled = 0.5 / (math.sqrt(0.5) + 1e-4)
+    close(advantage(grpo(samples=2, scale_rewards=True), data), [[scaled], [-scaled]])
+
+
+def test_grpo_credits_and_pays_the_kl() -> None:
+    data = episodes([[0, 0], [0, 0]], [2, 2], samples=2, reward=[[0.0, 1.0], [0.0, 0.0]])
+    close(advantage(grpo(samples=2, credit="episode"), data), [[0.5, 0.5], [-0.5, -0.5]])
+    close(advantage(grpo(samples=2), data), [[0.0, 0.5], [0.0, -0.5]])
+    # beta 2, a nat from the reference in the first episode only: 1 - 2 and 0, half of their difference
+    away = {"log_prob": torch.tensor([[0.0, -1.0], [0.0, 0.0]])}
+    priced = replace(data, **away, reference_log_prob=torch.tensor([[0.0, -2.0], [0.0, 0.0]]))
+    close(advantage(grpo(samples=2, credit="episode", kl_coefficient=2.0), priced), [[-0.5, -0.5], [0.5, 0.5]])
+    assert grpo(kl_coefficient=2.0).reads == {"reference"} and grpo().reads == frozenset()
+
+
+@pytest.mark.parametrize("make", [supervised, dqn, reinforce, actor_critic, ppo, grpo])
 def test_losses_are_unreduced_and_leave_their_input_alone(make: Any) -> None:
     algorithm = make()
     data = episodes([[0, 1, 2]] * 4, [3, 1, 2, 3], samples=algorithm.samples)
     scores = torch.randn(4, 3, 3)
     before = scores.clone()
-    loss = algorithm.loss(output(scores), algorithm.prepare(data), None)
+    loss = algorithm.loss(output(scores, torch.zeros(4, 3)), algorithm.prepare(data), None)
     assert loss.shape == (4, 3) and torch.equal(scores, before)
+
+
+# -- dqn's additions -----------------------------------------------------------------------------------------------
+
+
+def test_munchausen_loss() -> None:
+    # Q- = (0, 0) and (ln 3, 0), tau 1, alpha 1/2, gamma 1/2, a = (0, 1): pi- of a_0 is 1/2, of a_1 1/4.
+    # y_1 = 2 + (-ln 4) / 2 = 2 - ln 2; V(s_1) = ln 4; y_0 = 1 - ln 2 / 2 + ln 4 / 2 = 1 + ln 2 / 2. Online Q is 0.
+    data = episodes([[0, 1]], [2], reward=[[1.0, 2.0]])
+    algorithm = dqn(
+        gamma=0.5, loss_kind="mse", backup="munchausen", munchausen_alpha=0.5, munchausen_temperature=1.0,
+        munchausen_floor=-9.0,
+    )  # fmt: skip
+    target = output([[[0.0, 0.0], [LN3, 0.0]]])
+    found = algorithm.loss(output(torch.zeros(1, 2, 2)), data, target)
+    close(found, [[0.5 * (1 + LN2 / 2) ** 2, 0.5 * (2 - LN2) ** 2]])
+    # A floor of -1/2 cuts both: y_1 = 2 - 1/4, y_0 = 1 - 1/4 + ln 4 / 2.
+    found = replace(algorithm, munchausen_floor=-0.5).loss(output(torch.zeros(1, 2, 2)), data, target)
+    close(found, [[0.5 * (0.75 + LN2) ** 2, 0.5 * 1.75**2]])
+
+
+def test_conservative_loss() -> None:
+    # Q = (0, ln 3), a = 0, r = 1: (0 - 1)^2 / 2 + 1/2 (ln 4 - 0); illegal actions have no part in the sum
+    data = episodes([[0]], [1], reward=[[1.0]])
+    scores = [[[0.0, LN3, ILLEGAL_SCORE]]]
+    close(dqn(loss_kind="mse", cql_coefficient=0.5).loss(output(scores), data, None), [[0.5 + LN2]])
+    # bce: -ln sigma(0) + 1/2 ln 4
+    close(dqn(cql_coefficient=0.5).loss(output(scores), data, None), [[LN2 + LN2]])
+
+
+# -- importance weights --------------------------------------------------------------------------------------------
+
+
+def test_inverse_propensity_loss() -> None:
+    # pi = (1/4, 3/4), mu of action 1 is 1/2: weight 3/2, reward 2: -3
+    data = episodes([[1]], [1], reward=[[2.0]], log_prob=[[-LN2]])
+    close(ips().loss(output([[[0.0, LN3]]]), data, None), [[-3.0]])
+    close(ips(translation=0.5).loss(output([[[0.0, LN3]]]), data, None), [[-2.25]])  # BanditNet: (2 - 1/2) 3/2
+    close(ips(clip=1.25).loss(output([[[0.0, LN3]]]), data, None), [[-2.5]])
+
+
+def test_inverse_propensity_of_later_rewards() -> None:
+    # gamma 1/2, rewards 1 and 4: returns 3 and 4; weights (1/2) / (1/4) = 2 and (1/2) / 1 = 1/2
+    data = episodes([[0, 1]], [2], reward=[[1.0, 4.0]], log_prob=[[-2 * LN2, 0.0]])
+    close(ips(gamma=0.5).loss(output(torch.zeros(1, 2, 2)), data, None), [[-6.0, -2.0]])
+
+
+def test_a_clipped_weight_has_no_gradient_and_others_pull() -> None:
+    scores = torch.tensor([[[0.0, LN3]], [[0.0, LN3]]], requires_grad=True)
+    data = episodes([[1], [1]], [1, 1], reward=[[2.0], [2.0]], log_prob=[[-9.0], [-LN2]])
+    ips().loss(output(scores), data, None).sum().backward()  # type: ignore[no-untyped-call]
+    assert scores.grad is not None
+    # -r w grad log pi(1) = -3 (-1/4, 1/4)
+    close(scores.grad, [[[0.0, 0.0]], [[0.75, -0.75]]])
+
+
+def test_doubly_robust_loss() -> None:
+    """pi = (1/4, 3/4); id 0 is fitted by head 0 and predicted by head 1, id 1 the other way round; mse.
+
+    Row 0: q = (4, 8) of head 1; a = 1, mu = 1/2, w = 3/2, r = 2: E q = 1 + 6 = 7, 7 + 3/2 (2 - 8) = -2; head 0 has 5 for
+    the action: (5 - 2)^2 / 2 = 4.5. Row 1: q = (0, 5) of head 0; a = 0, mu = 1, w = 1/4, r = 1: 15/4 + 1/4 = 4; head 1 has 4:
+    4.5.
+    """
+    heads = torch.tensor([[0.0, 4.0], [5.0, 8.0]]).expand(2, 1, 2, 2)  # [N, T, A, 2]: heads 0 and 1 of each action
+    data = episodes([[1], [0]], [1, 1], reward=[[2.0], [1.0]], log_prob=[[-LN2], [0.0]])
+    scores = output(torch.tensor([[[0.0, LN3]]] * 2))
+    close(doubly_robust(loss_kind="mse").loss(replace(scores, heads=heads), data, None), [[4.5 + 2.0], [4.5 - 4.0]])
+    # The direct method: -7 and -15/4. A coefficient of 2 doubles the regressions.
+    direct = doubly_robust(loss_kind="mse", clip=0.0, reward_model_coefficient=2.0)
+    close(direct.loss(replace(scores, heads=heads), data, None), [[9.0 - 7.0], [9.0 - 3.75]])
+
+
+def test_the_reward_model_and_the_policy_leave_each_other_alone() -> None:
+    data = episodes([[1], [0]], [1, 1], reward=[[1.0], [0.0]], log_prob=[[-LN2], [-LN2]])
+    scores = torch.tensor([[[0.0, LN3]]] * 2, requires_grad=True)
+    heads = torch.zeros(2, 1, 2, 2, requires_grad=True)
+    doubly_robust().loss(replace(output(scores), heads=heads), data, None).sum().backward()  # type: ignore[no-untyped-call]
+    assert scores.grad is not None and heads.grad is not None
+    # bce: sigma(0) - r at the logged action of the head that is fitted on that row: row 0 head 0, row 1 head 1
+    expected = torch.zeros(2, 1, 2, 2)
+    expected[0, 0, 1, 0], expected[1, 0, 0, 1] = -0.5, 0.5
+    close(heads.grad, expected)
+    # q is 1/2 everywhere, so E q has no gradient; w (r - 1/2) = 3/2 x 1/2: -3/4 grad log pi(1) = -3/4 (-1/4, 1/4)
+    # and -(1/2)(-1/2) grad log pi(0) = 1/4 (3/4, -3/4)
+    close(scores.grad, [[[0.1875, -0.1875]], [[0.1875, -0.1875]]])
+
+
+def test_what_learning_from_logs_needs() -> None:
+    assert ips().reads == {"propensity"} and not ips().uses_target
+    assert doubly_robust().reads == {"propensity", "heads:2"}
+    assert doubly_robust(clip=0.0).reads == {"heads:2"}, "the direct method needs no propensities"
+    with pytest.raises(UsageError, match=r"algo\.loss_kind=mse"):
+        doubly_robust().prepare(episodes([[0]], [1], reward=[[-1.0]]))
+
+
+# -- distributions of returns --------------------------------------------------------------------------------------
+
+
+def numbers(scores: Any, heads: Any) -> Output:
+    return replace(output(scores), heads=torch.as_tensor(heads))
+
+
+@pytest.mark.parametrize(("double", "first"), [(False, 11 / 8 * LN2), (True, 13 / 8 * LN2)])
+def test_categorical_loss_of_two_decisions(double: bool, first: float) -> None:
+    """Atoms -1, 0, 1; gamma 1/2; a = (0, 1); r = (1/2, 0).
+
+    The target prefers action 1 in the second state, p = (1/4, 1/4, 1/2) there: 1/2 + z/2 lies at 0, 1/2, 1, so that
+    m = (0, 3/8, 5/8) and the loss against p = (1/4, 1/4, 1/2) is 3/8 ln 4 + 5/8 ln 2. The policy prefers action 0, of which
+    the target has p = (1/2, 1/4, 1/4): m = (0, 5/8, 3/8). At the end all is at r = 0: -ln 1/2.
+    """
+    online = numbers(
+        [[[0.0, 0.0], [1.0, 0.0]]], [[[[0.0, 0.0, LN2], [9.0, 0.0, 0.0]], [[7.0, 0.0, 0.0], [0.0, LN2, 0.0]]]]
+    )
+    lagging = numbers([[[0.0, 0.0], [0.0, 1.0]]], [[[[5.0, 0.0, 0.0]] * 2, [[LN2, 0.0, 0.0], [0.0, 0.0, LN2]]]])
+    data = episodes([[0, 1]], [2], reward=[[0.5, 0.0]])
+    close(c51(gamma=0.5, double=double).loss(online, data, lagging), [[first, LN2]])
+
+
+def test_quantile_loss() -> None:
+    # Levels 1/4 and 3/4, kappa 0. The second state's best action has (2, 4), so the target is 1 + (2, 4) / 2 = (2, 3):
+    # theta = (0, 2) is off by 2 and 3 at weight 1/4, by 0 and 1 at weight 3/4: (5/4 + 3/4) / 4. At the end the target is 1:
+    # theta = (0, 2) is off by 1 at weight 1/4 and by -1 at weight 1/4: 1/4.
+    chosen, other = [0.0, 2.0], [8.0, 9.0]
+    online = numbers([[[0.0, 0.0], [0.0, 0.0]]], [[[chosen, other], [other, chosen]]])
+    lagging = numbers([[[0.0, 0.0], [3.0, 5.0]]], [[[other, other], [other, [2.0, 4.0]]]])
+    data = episodes([[0, 1]], [2], reward=[[1.0, 1.0]])
+    close(quantile(gamma=0.5, double=False).loss(online, data, lagging), [[0.5, 0.25]])
+
+
+def test_distributions_get_no_gradient_through_their_target() -> None:
+    for algorithm, n in ((c51(gamma=0.5), 3), (quantile(gamma=0.5), 2)):
+        heads = torch.randn(1, 2, 2, n, requires_grad=True)
+        online = Output(scores=heads.mean(-1), value=None, heads=heads)
+        data = episodes([[0, 1]], [2], reward=[[0.3, 0.1]])
+        algorithm.loss(online, data, None)[0, 0].backward()
+        assert heads.grad is not None
+        assert heads.grad[0, 0, 0].abs().max() > 0 and not heads.grad[0, 1].any() and not heads.grad[0, 0, 1].any()
+
+
+def test_what_distributions_need() -> None:
+    assert c51(atoms=5, lowest=-1, highest=2.0).reads == {"atoms:5:-1.0:2.0"}
+    assert quantile().reads == {"quantiles:2"} and quantile(gamma=0.5).uses_target and not quantile().uses_target
+    with pytest.raises(UsageError, match=r"algo\.lowest"):
+        c51(lowest=1.0, highest=1.0)
+
+
+# -- implicit Q-learning -------------------------------------------------------------------------------------------
+
+
+def test_implicit_loss() -> None:
+    """One decision, a = 0, r = 1, V = 0, Q = (2, 2) and (3, 3), lagging 1 and 5, pi(0) = 1/4, one action illegal.
+
+    V: .7 (1 - 0)^2. Q: (1 - 2)^2 + (1 - 3)^2 = 5. Conservative: ln 2 twice. Policy: exp(ln 2 x 1) ln 4 = 4 ln 2.
+    """
+    scores = [[[0.0, LN3, ILLEGAL_SCORE]]]
+    online = replace(numbers(scores, [[[[2.0, 3.0], [2.0, 3.0], [9.0, 9.0]]]]), value=torch.zeros(1, 1))
+    lagging = numbers(scores, [[[[1.0, 5.0], [0.0, 0.0], [0.0, 0.0]]]])
+    data = episodes([[0]], [1], reward=[[1.0]])
+    found = ilql(advantage_weight=LN2, cql_coefficient=0.5, policy_coefficient=0.25).loss(online, data, lagging)
+    close(found, [[0.7 + 5.0 + 0.5 * 2 * LN2 + 0.25 * 4 * LN2]])
+
+
+# -- classes out of balance ----------------------------------------------------------------------------------------
+
+
+def test_the_stream_goes_on_unless_a_minority_text_is_missed() -> None:
+    # mean reward 1/4, the stream goes on 3 times of 4: V = .25 / (1 - .5 x .75) = .4; then averages (.325, .775)
+    algorithm = dqnimb(gamma=0.5, average_decay=0.9)
+    data = episodes([[0]] * 4, [1] * 4, reward=[[1.0], [-1.0], [0.5], [0.5]])
+    prepared = algorithm.prepare(data)
+    close(prepared.advantage, [[0.2], [0.0], [0.2], [0.2]])
+    close(algorithm.loss(output(torch.zeros(4, 1, 2)), prepared, None), [[0.72], [0.5], [0.245], [0.245]])
+    again = algorithm.prepare(episodes([[0]], [1], reward=[[1.0]]))
+    close(again.advantage, [[0.5 * 0.325 / (1 - 0.5 * 0.775)]])
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.1, 0.5, 0.9])
+def test_minority_is_chosen_above_the_exact_threshold(gamma: float) -> None:
+    """METHODS 7.1, row 35: at p = rho / (rho + 1 + gamma V / 2) the expected targets of both decisions are equal."""
+    ratio = 0.2
+    algorithm = dqnimb(gamma=gamma, average_decay=0.5)
+    # rewards of (minority, majority) texts where the minority is chosen, then where the majority is
+    earned = [[1.0], [-ratio], [-1.0], [ratio], [1.0], [1.0]]  # the last two make V differ from 0
+    paid = algorithm.prepare(episodes([[0]] * 6, [1] * 6, reward=earned))
+    y = (paid.reward + paid.advantage).squeeze(1).tolist()
+    reward, chance = algorithm.state["averages"].tolist()
+    p = imbalance_threshold(ratio, gamma, reward / (1 - gamma * chance))
+    choose, leave = p * y[0] + (1 - p) * y[1], p * y[2] + (1 - p) * y[3]
+    assert abs(choose - leave) < 1e-6
+    assert (p + 0.05) * y[0] + (0.95 - p) * y[1] > (p + 0.05) * y[2] + (0.95 - p) * y[3]
+
+
+def enumerated(scores: Tensor, heads: Tensor | None) -> tuple[Output, Trajectory, Tensor]:
+    """Every action of two texts once: what the policy says, what was logged, and how often (mu / 2) [6]."""
+    mu, reward = torch.tensor([[0.5, 0.3, 0.2], [0.1, 0.1, 0.8]]), torch.tensor([[1.0, 0.0, 0.4], [0.2, 0.9, 0.0]])
+    text, action = torch.arange(2).repeat_interleave(3), torch.arange(3).repeat(2)
+    start = episodes(action[:, None].tolist(), [1] * 6, reward=reward.reshape(6, 1), log_prob=mu.log().reshape(6, 1))
+    data = replace(start, observation={"id": text})  # so that all that is known of a text is in one fold
+    told = Output(scores=scores[text][:, None], value=None, heads=None if heads is None else heads[text][:, None])
+    return told, data, 0.5 * mu.reshape(6, 1)
+
+
+@pytest.mark.parametrize("name", ["ips", "banditnet", "doubly_robust"])
+def test_expected_gradients_are_those_of_the_value(name: str) -> None:
+    """Over all that the logger does, -sum mu grad loss = grad V (METHODS 7.1, row 28), whatever the reward model says."""
+    chance = torch.Generator().manual_seed(8)
+    scores = torch.randn(2, 3, generator=chance, requires_grad=True)
+    heads = torch.randn(2, 3, 2, generator=chance)
+    algorithm: Any = {"ips": ips, "banditnet": lambda: ips(translation=0.5), "doubly_robust": doubly_robust}[name]()
+    reward = torch.tensor([[1.0, 0.0, 0.4], [0.2, 0.9, 0.0]])
+    (expected,) = torch.autograd.grad(0.5 * (torch.softmax(scores, -1) * reward).sum(), scores)
+
+    def found(of: Any) -> Tensor:
+        told, data, share = enumerated(scores, heads)
+        return -torch.autograd.grad((share * of.loss(told, data, None)).sum(), scores)[0]
+
+    close(found(algorithm), expected)
+    wrong = doubly_robust(clip=0.0) if name == "doubly_robust" else ips(clip=0.5)
+    assert (found(wrong) - expected).abs().max() > 0.01, "the twin: no correction, or weights cut"

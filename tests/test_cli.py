@@ -254,7 +254,7 @@ def test_version(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.startswith("rlft 0.")
 
 
-@pytest.mark.parametrize("verb", ["train", "eval", "predict", "data", "models"])
+@pytest.mark.parametrize("verb", ["train", "eval", "predict", "data", "models", "verify"])
 def test_help_of_every_verb(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([verb, "--help"]) == 0
     text = capsys.readouterr().out

@@ -142,7 +142,7 @@ def test_what_is_right_passes_and_agrees_with_hydra(toy: Library, words: str) ->
     overrides, _ = parse(words.split(), multirun=False, is_text=lambda key: is_text_key(toy, "train", key), options={})
     theirs = compose_with_hydra(toy.folders, "train", [for_hydra(override, ours.added) for override in overrides])
     assert ours.values == theirs.values
-    absent = {"recipe": None, "recipe/reward": None}
+    absent = {"recipe": None, "recipe/reward": None, "recipe/feedback": None}
     assert {**absent, **ours.chosen, "recipe": theirs.chosen.get("recipe")} == {**absent, **theirs.chosen}
 
 
@@ -224,6 +224,16 @@ def test_wrong_targets(toy: Library, target: str, text: str) -> None:
             "algo=labels warm_start.fraction=0.1: algo=labels learns from all labels"
             " and needs no warm start; type warm_start.fraction=0",
         ),
+        (
+            "algo=gradient warm_start.mix_coefficient=.1",
+            "warm_start.mix_coefficient=0.1 warm_start.fraction=0: there are no labels to mix in; "
+            "type warm_start.fraction=0.05 or warm_start.mix_coefficient=0",
+        ),
+        (
+            "warm_start.fraction=.1 warm_start.mix_coefficient=.1",
+            "warm_start.mix_coefficient=0.1: mixes in the cross-entropy of a policy, and the scores of algo=q are values; "
+            "type warm_start.mix_coefficient=0 or, instead, algo=gradient",
+        ),
     ],
 )
 def test_impossible_pairs(toy: Library, words: str, line: str) -> None:
@@ -296,7 +306,12 @@ def test_every_packaged_option_composes_as_hydra_composes_it(verb: str) -> None:
 def test_every_root_key_of_a_verb_is_in_its_yaml_or_a_group() -> None:
     library = Library([config_folder()])
     for verb in ROOTS:
-        held = set(library.root(verb).values) | set(library.groups(verb)) - {"recipe", "recipe/reward", "experiment"}
+        held = set(library.root(verb).values) | set(library.groups(verb)) - {
+            "recipe",
+            "recipe/reward",
+            "recipe/feedback",
+            "experiment",
+        }
         assert held == set(root_class(verb).fields), verb
 
 

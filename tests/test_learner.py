@@ -18,6 +18,7 @@ from rlft_cli.learner import NonFiniteError, Training, _update, fold, learn, mak
 from rlft_cli.memory.latest import Latest
 from rlft_cli.memory.replay import Replay
 from rlft_cli.reward.sentence_f1 import SentenceF1
+from rlft_cli.sampler import BatchSampler
 from rlft_cli.task import Row
 from toy_training import (
     LABELS,
@@ -27,9 +28,12 @@ from toy_training import (
     dialogue_rows,
     differences,
     dqn,
+    largest_difference,
     lstm,
     optim,
+    plain_gradient_steps,
     policy_of,
+    ppo,
     reinforce,
     supervised,
     tagged_rows,
@@ -198,6 +202,59 @@ def test_replay_waits_for_its_warm_up_and_repeats() -> None:
     assert int(updates) == 3 * (len(losses) - 2)
 
 
+@pytest.mark.parametrize("epochs", [1, 3])
+def test_epochs_are_updates_on_the_same_reactions(epochs: int) -> None:
+    task = bind(class_rows(24), tiny())
+    algorithm = ppo(samples=2, epochs=epochs)
+    explore = Sample(temperature=1.0, top_k=0, top_p=1.0)
+    policy = policy_of(tiny(), task, algorithm.reads)
+    made = training(policy, task, algorithm, explore=explore, passes=1.0)
+    taken = list(learn(made))
+    updates = next(iter(made.optimizer.state_dict()["state"].values()))["step"]
+    assert int(updates) == epochs * len(taken)
+    assert made.counts.reaction_episodes == 2 * 24
+    assert ("approx_kl" in taken[0].signals) == (epochs > 1)
+
+
+@pytest.mark.parametrize("micro_batches", [1, 3])
+def test_a_mixed_objective_adds_its_part_of_a_supervised_step(micro_batches: int) -> None:
+    """Under a constant reward leave-one-out teaches nothing: what is left is lambda times the cross-entropy's step."""
+    rows, shown = tagged_rows(24), list(range(8))
+    task = bind(rows, tiny())
+    settings = optim(micro_batches=micro_batches, max_grad_norm=1e9)
+    mixed = training(
+        policy_of(tiny(), task),
+        task,
+        reinforce(),
+        explore=Sample(temperature=1.0, top_k=0, top_p=1.0),
+        reward=lambda action, mask, batch: mask.float(),
+        optim=settings,
+        labelled=BatchSampler(shown, task.cost(shown), batch_tokens=10_000, most=8, seed=1),
+        label_coefficient=0.25,
+    )
+    alone = training(
+        policy_of(tiny(), task), task, supervised(), ids=shown, optim=optim(batch_tokens=10_000, max_grad_norm=1e9)
+    )
+    start = weights(mixed.policy)
+    plain_gradient_steps(mixed, 0.4)
+    plain_gradient_steps(alone, 0.1)
+    signals, step = next(learn(mixed)).signals, next(learn(alone)).signals
+    assert largest_difference(weights(mixed.policy), weights(alone.policy)) < 1e-6
+    assert largest_difference(weights(mixed.policy), start) > 1e-3
+    assert signals["cross_entropy"] == pytest.approx(step["loss"], rel=1e-5)
+    assert signals["loss"] == pytest.approx(0.25 * step["loss"], rel=1e-5)
+    assert mixed.counts.label_examples == 0, "the warm start has counted them"
+
+
+def test_moving_averages_are_logged() -> None:
+    task = bind(class_rows(24), tiny())
+    explore = Sample(temperature=1.0, top_k=0, top_p=1.0)
+    signals = next(learn(training(policy_of(tiny(), task), task, reinforce(samples=2), explore=explore))).signals
+    assert signals["break_even"] == pytest.approx(
+        1 + signals["return_variance"] / max(signals["return_square"], 1e-6), rel=1e-5
+    )
+
+
 def test_rl_acts_and_learns_without_dropout_and_supervised_with() -> None:
     for algorithm, expected in ((dqn(), False), (supervised(), True)):
         task = bind(tagged_rows(24), tiny(dropout=0.5))
@@ -209,7 +266,12 @@ def test_rl_acts_and_learns_without_dropout_and_supervised_with() -> None:
 def test_warm_copies_are_made_only_where_they_are_read() -> None:
     task = bind(tagged_rows(24), tiny())
     assert training(policy_of(tiny(), task), task, dqn()).reference is None
-    made = training(policy_of(tiny(), task), task, reinforce(kl_coefficient=0.1), explore=Sample(temperature=1.0))
+    made = training(
+        policy_of(tiny(), task),
+        task,
+        reinforce(kl_coefficient=0.1),
+        explore=Sample(temperature=1.0, top_k=0, top_p=1.0),
+    )
     assert made.reference is not None
     before = {name: weight.clone() for name, weight in made.reference.weights.items()}
     kl = [p.signals["kl"] for p in learn(made)]
@@ -288,8 +350,11 @@ RECIPES: dict[str, Any] = {
         dqn(gamma=0.3, loss_kind="huber", dueling=True, target_tau=0.1),
         {"explore": exploring(), "memory": Replay(capacity=500, warmup_episodes=16, replay_ratio=2)},
     ),
-    "reinforce": lambda: (reinforce(), {"explore": Sample(temperature=1.0)}),
-    "self_critical": lambda: (reinforce(samples=2, baseline="self_critical"), {"explore": Sample(temperature=1.0)}),
+    "reinforce": lambda: (reinforce(), {"explore": Sample(temperature=1.0, top_k=0, top_p=1.0)}),
+    "self_critical": lambda: (
+        reinforce(samples=2, baseline="self_critical"),
+        {"explore": Sample(temperature=1.0, top_k=0, top_p=1.0)},
+    ),
 }
 
 
@@ -340,7 +405,7 @@ def test_reinforce_climbs_sentence_f1() -> None:
         count=16,
         passes=150.0,
         optim=optim(**QUICK),
-        explore=Sample(temperature=1.0),
+        explore=Sample(temperature=1.0, top_k=0, top_p=1.0),
         reward=SentenceF1(),
     )
     before = measured(made, list(range(16)))["f1"]
@@ -357,7 +422,7 @@ def test_a_constant_reward_teaches_nothing() -> None:
         policy,
         task,
         reinforce(),
-        explore=Sample(temperature=1.0),
+        explore=Sample(temperature=1.0, top_k=0, top_p=1.0),
         optim=optim(weight_decay=0.0),
         reward=lambda action, mask, batch: mask.float(),
     )

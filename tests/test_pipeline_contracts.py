@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from functools import cache
 from itertools import islice
@@ -18,7 +19,7 @@ from rlft_cli.data import Splits
 from rlft_cli.data.sample import Sample
 from rlft_cli.episode import demonstrate
 from rlft_cli.learner import Training, learn
-from rlft_cli.options import Library
+from rlft_cli.options import Library, read_choices
 from rlft_cli.sources import read_target
 from toy_training import config_of, differences, weights
 
@@ -74,7 +75,7 @@ def traits(group: str, name: str) -> dict[str, Any]:
 def ready(*words: str) -> tuple[pipeline.Setup, Training]:
     """A setup and its training; a replay memory waits for a handful of episodes only."""
     small = [*words, *SMALL]
-    if config_of(*small).memory["_target_"].endswith(".Replay"):
+    if "warmup_episodes" in config_of(*small).memory:
         small.append("memory.warmup_episodes=1")
     setup = pipeline.new_setup(config_of(*small))
     return setup, pipeline.main_training(setup)
@@ -118,7 +119,13 @@ def same_after_saving(setup: pipeline.Setup, folder: Path, tolerance: float) -> 
 @pytest.mark.parametrize("task", options("task"))
 def test_every_task_with_every_algorithm(task: str, algo: str, tmp_path: Path) -> None:
     """As composed, recipes included, on model=tiny: a step, a checkpoint, and a resume state that loads."""
+    if traits("task", task)["decisions"] not in traits("algo", algo)["decisions"]:
+        pytest.skip("the algorithm is not for such decisions")
     words = [*TASKS[task], f"algo={algo}", *MODELS["tiny"], "tuning=full"]
+    source = LIBRARY.option("algo", algo)
+    assert source is not None
+    if any(choice.option == "logged" for choice in read_choices(source) or []):
+        words.append("feedback=bandit")  # what there is to learn from without a file
     setup, training = ready(*words)
     one_step(setup, training)
     same_after_saving(setup, tmp_path / "checkpoint", 0)
@@ -205,9 +212,19 @@ def test_every_memory(memory: str, task: str) -> None:
 
 
 @pytest.mark.parametrize("feedback", options("feedback"))
-def test_every_feedback(feedback: str) -> None:
-    _, training = ready(*TASKS["classification"], "algo=dqn", f"feedback={feedback}", *MODELS["tiny"], "tuning=full")
-    one_step(_, training)
+def test_every_feedback(feedback: str, tmp_path: Path) -> None:
+    words = [*TASKS[home("feedback", feedback)], "algo=dqn", f"feedback={feedback}", *MODELS["tiny"], "tuning=full"]
+    if feedback == "delayed":
+        words.append("feedback.steps=0")
+    if feedback == "logged":
+        lines = [
+            {"rlft_log": 1, "task": "ner", "labels": ["O"]},
+            {"words": ["Anna", "sings"], "action": ["O", "O"], "reward": [0, 1], "propensity": [0.5, 0.5]},
+        ]
+        (tmp_path / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        words.append(f"feedback.log={tmp_path / 'log.jsonl'}")
+    setup, training = ready(*words)
+    one_step(setup, training)
     assert training.counts.label_examples == 0
 
 

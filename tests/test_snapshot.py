@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from rlft_cli.errors import UsageError
 from rlft_cli.snapshot import Snapshot, TargetNetwork
 from toy_training import bind, policy_of, tagged_rows, tiny
 
@@ -31,8 +32,8 @@ def moved(policy: Constant, value: float = NOW) -> None:
     policy.weight.data.fill_(value)
 
 
-def target(policy: nn.Module, kind: Any, tau: float = 0.25, interval: int = 3) -> TargetNetwork:
-    return TargetNetwork(policy, kind=kind, tau=tau, interval=interval)
+def target(policy: nn.Module, kind: Any, tau: float = 0.25, interval: int = 3, which: Any = "all") -> TargetNetwork:
+    return TargetNetwork(policy, kind=kind, which=which, tau=tau, interval=interval)
 
 
 def held(copy: Snapshot) -> float:
@@ -74,6 +75,32 @@ def test_hard_copies_on_schedule() -> None:
         lags.append(lagging.lag)
     assert seen == [START, START, 3.0, 3.0, 3.0, 6.0, 6.0]
     assert lags == [1, 2, 0, 1, 2, 0, 1]
+
+
+def test_a_target_of_the_head_copies_the_head_alone() -> None:
+    task = bind(tagged_rows(6), tiny())
+    policy = policy_of(tiny(), task, frozenset({"dueling"})).eval()
+    lagging = target(policy, "hard", interval=2, which="head")
+    assert set(lagging.weights) == {name for name, _ in policy.named_parameters() if not name.startswith("body.")}
+    observation, (action, mask) = task.collate([0, 1, 2]), task.demonstration([0, 1, 2])
+    before = policy(observation, action).scores.detach()
+    for name, weight in policy.named_parameters():
+        weight.data += 0.1 * torch.randn_like(weight) * (not name.startswith("body."))
+    assert torch.equal(lagging(observation, action).scores, before), "the head lags"
+    for name, weight in policy.named_parameters():
+        weight.data += 0.1 * torch.randn_like(weight) * name.startswith("body.")
+    assert not torch.allclose(lagging(observation, action).scores[mask], before[mask], atol=1e-3), "the body does not"
+    lagging.follow()
+    lagging.follow()
+    assert torch.equal(lagging(observation, action).scores, policy(observation, action).scores)
+
+
+def test_a_target_of_a_head_that_is_not_there_is_refused() -> None:
+    policy = Constant()
+    policy.body = nn.Linear(1, 1)
+    policy.weight.requires_grad_(False)
+    with pytest.raises(UsageError, match=r"algo\.target_weights=all"):
+        target(policy, "polyak", which="head")
 
 
 def test_distance() -> None:

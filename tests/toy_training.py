@@ -13,7 +13,16 @@ from accelerate.state import AcceleratorState
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
+from rlft_cli.algo.actor_critic import ActorCritic
+from rlft_cli.algo.c51 import C51
+from rlft_cli.algo.doubly_robust import DoublyRobust
 from rlft_cli.algo.dqn import Dqn
+from rlft_cli.algo.dqnimb import Dqnimb
+from rlft_cli.algo.grpo import Grpo
+from rlft_cli.algo.ilql import Ilql
+from rlft_cli.algo.ips import Ips
+from rlft_cli.algo.ppo import Ppo
+from rlft_cli.algo.quantile import Quantile
 from rlft_cli.algo.reinforce import Reinforce
 from rlft_cli.algo.supervised import Supervised
 from rlft_cli.compose import compose
@@ -166,11 +175,61 @@ def dqn(**changes: Any) -> Dqn:
         "dueling": False,
         "n_step": 1,
         "kl_coefficient": 0.05,
+        "munchausen_alpha": 0.9,
+        "munchausen_temperature": 0.03,
+        "munchausen_floor": -1.0,
+        "cql_coefficient": 0.0,
         "target": "polyak",
+        "target_weights": "all",
         "target_tau": 0.005,
         "target_update_interval": 200,
     }
     return Dqn(**(settings | changes))
+
+
+TARGET: dict[str, Any] = {
+    "target": "polyak",
+    "target_weights": "all",
+    "target_tau": 0.005,
+    "target_update_interval": 200,
+}
+
+
+def c51(**changes: Any) -> C51:
+    settings: dict[str, Any] = {"atoms": 3, "lowest": -1.0, "highest": 1.0, "gamma": 0.0, "double": True, "n_step": 1}
+    return C51(**(settings | TARGET | changes))
+
+
+def quantile(**changes: Any) -> Quantile:
+    settings: dict[str, Any] = {"quantiles": 2, "kappa": 0.0, "gamma": 0.0, "double": True, "n_step": 1}
+    return Quantile(**(settings | TARGET | changes))
+
+
+def ilql(**changes: Any) -> Ilql:
+    settings: dict[str, Any] = {
+        "gamma": 0.0,
+        "expectile": 0.7,
+        "advantage_weight": 1.0,
+        "value_coefficient": 1.0,
+        "q_coefficient": 1.0,
+        "cql_coefficient": 0.1,
+        "policy_coefficient": 1.0,
+    }
+    return Ilql(**(settings | TARGET | changes))
+
+
+def dqnimb(**changes: Any) -> Dqnimb:
+    return Dqnimb(**({"gamma": 0.1, "loss_kind": "mse", "average_decay": 0.99} | changes))
+
+
+def ips(**changes: Any) -> Ips:
+    settings: dict[str, Any] = {"clip": 20.0, "translation": 0.0, "gamma": 0.0}
+    return Ips(**(settings | changes))
+
+
+def doubly_robust(**changes: Any) -> DoublyRobust:
+    settings: dict[str, Any] = {"clip": 20.0, "loss_kind": "bce", "reward_model_coefficient": 1.0}
+    return DoublyRobust(**(settings | changes))
 
 
 def reinforce(**changes: Any) -> Reinforce:
@@ -181,9 +240,42 @@ def reinforce(**changes: Any) -> Reinforce:
         "credit": "return_to_go",
         "gamma": 0.0,
         "entropy_coefficient": 0.0,
+        "value_coefficient": 0.5,
         "kl_coefficient": 0.0,
+        "kl_in": "reward",
     }
     return Reinforce(**(settings | changes))
+
+
+ACTOR: dict[str, Any] = {
+    "samples": 1,
+    "gamma": 0.0,
+    "gae_lambda": 0.95,
+    "value_coefficient": 0.5,
+    "entropy_coefficient": 0.0,
+    "kl_coefficient": 0.0,
+}
+CLIP: dict[str, Any] = {"epochs": 1, "clip_range": 0.2}
+
+
+def actor_critic(**changes: Any) -> ActorCritic:
+    return ActorCritic(**(ACTOR | changes))
+
+
+def ppo(**changes: Any) -> Ppo:
+    return Ppo(**(ACTOR | CLIP | {"value_clip_range": None} | changes))
+
+
+def grpo(**changes: Any) -> Grpo:
+    settings: dict[str, Any] = {
+        "samples": 4,
+        "scale_rewards": False,
+        "credit": "return_to_go",
+        "gamma": 0.0,
+        "entropy_coefficient": 0.0,
+        "kl_coefficient": 0.0,
+    }
+    return Grpo(**(settings | CLIP | changes))
 
 
 def supervised(label_smoothing: float = 0.0) -> Supervised:
@@ -231,7 +323,11 @@ def training(policy: nn.Module, task: Any, algorithm: Any, **parts: Any) -> Trai
     made = Training(policy=policy, task=task, algorithm=algorithm, optim=settings, **(given | parts))
     if algorithm.uses_target:
         made.target = TargetNetwork(
-            policy, kind=algorithm.target, tau=algorithm.target_tau, interval=algorithm.target_update_interval
+            policy,
+            kind=algorithm.target,
+            which=algorithm.target_weights,
+            tau=algorithm.target_tau,
+            interval=algorithm.target_update_interval,
         )
     return made
 
@@ -247,16 +343,24 @@ def plain_gradient_steps(made: Training, rate: float) -> None:
 
 
 class TablePolicy(nn.Module):
-    """Scores (and values) of every decision as free weights: [N, T, A] and [N, T]."""
+    """Scores (and values, and heads) of every decision as free weights: [N, T, A], [N, T] and [N, T, A, n]."""
 
-    def __init__(self, scores: Tensor, value: Tensor | None = None) -> None:
+    width = 0
+
+    def __init__(self, scores: Tensor, value: Tensor | None = None, heads: Tensor | None = None) -> None:
         super().__init__()
         self.scores = nn.Parameter(scores.clone())
+        self.actions = scores.shape[-1]
         self.value = None if value is None else nn.Parameter(value.clone())
+        self.heads = None if heads is None else nn.Parameter(heads.clone())
 
     def forward(self, observation: dict[str, Tensor], action: Tensor) -> Output:
         width = action.shape[1]
-        return Output(scores=self.scores[:, :width], value=None if self.value is None else self.value[:, :width])
+        return Output(
+            scores=self.scores[:, :width],
+            value=None if self.value is None else self.value[:, :width],
+            heads=None if self.heads is None else self.heads[:, :width],
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -272,6 +376,10 @@ class Seen:
     @property
     def samples(self) -> int:
         return int(self.inner.samples)
+
+    @property
+    def epochs(self) -> int:
+        return int(self.inner.epochs)
 
     @property
     def state(self) -> dict[str, Tensor]:

@@ -13,15 +13,32 @@ from rlft_cli.model import Output
 class Algorithm(Protocol):
     """Arithmetic on the scores of decisions.
 
-    ``needs`` is "labels" (learns from demonstrations) or "rewards"; ``reads`` may hold "value", "dueling"
-    (heads of the policy), "greedy" (Trajectory.greedy_reward) and "reference" (Trajectory.reference_log_prob).
+    ``needs`` is "labels" (learns from demonstrations) or "rewards"; ``reads`` may hold "value" (a head of the policy,
+    and Trajectory.value, what it foresaw while acting), "dueling" (a head), "greedy" (Trajectory.greedy_reward),
+    "reference" (Trajectory.reference_log_prob), "propensity" (Trajectory.log_prob as the chance of what was done: not that
+    of a deterministic policy) and, for tags and classes, "heads:n", "quantiles:n" or "atoms:n:low:high" (Output.heads).
+    ``regresses`` says that the loss is the distance of a value from its target, by which a memory may draw; ``weighs``
+    that it divides by propensities.
     """
 
     on_policy: ClassVar[bool]
     needs: ClassVar[str]
     decisions: ClassVar[tuple[str, ...]]
-    samples: int  # episodes per observation (k)
-    state: dict[str, Tensor]  # moving averages; must survive a resume
+
+    @property
+    def samples(self) -> int:
+        """Episodes per observation (k)."""
+        ...
+
+    @property
+    def epochs(self) -> int:
+        """Updates on each batch; above 1 the loss must allow for the policy that acted being an older one."""
+        ...
+
+    @property
+    def state(self) -> dict[str, Tensor]:
+        """Moving averages; they survive a resume, and each single number is logged by its name."""
+        ...
 
     @property
     def reads(self) -> frozenset[str]:

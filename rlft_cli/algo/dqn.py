@@ -11,7 +11,17 @@ from torch import Tensor
 from rlft_cli.episode import Trajectory
 from rlft_cli.errors import UsageError
 from rlft_cli.model import Output
-from rlft_cli.returns import action_log_prob, double_backup, max_backup, n_step_targets, q_loss, shift_left
+from rlft_cli.returns import (
+    action_log_prob,
+    cql_penalty,
+    double_backup,
+    max_backup,
+    munchausen_reward,
+    n_step_targets,
+    q_loss,
+    shift_left,
+    soft_backup,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,20 +34,31 @@ class Dqn:
     whatever V and pi are; it starts at the reference, acts by pi, and its n-step targets
     y_t = r_t + sum_{0<i<n} (r_{t+i} - beta log(pi-/pi_ref)(a_{t+i})) + V-(s_{t+n}) are consistent on every path
     (Nachum et al. 2017, eq. 15), so that n may be the whole reply.
+    "munchausen" (Vieillard et al. 2020, eq. 3): r_t + alpha clip(tau log pi-(a_t|s_t), floor, 0) in place of r_t, and
+    V = tau log sum_a exp(Q-(s, a) / tau), pi- = softmax(Q- / tau).
+    ``cql_coefficient`` times log sum_a exp Q(s, a) - Q(s, a_t) is added to the loss of any of them, which holds the values of
+    actions down that the data do not take (Kumar et al. 2020, eq. 4).
     """
 
     on_policy: ClassVar[bool] = False
     needs: ClassVar[str] = "rewards"
     decisions: ClassVar[tuple[str, ...]] = ("tags", "classes", "tokens")
+    regresses: ClassVar[bool] = True
     samples: ClassVar[int] = 1
+    epochs: ClassVar[int] = 1
 
     gamma: Annotated[float, "[0, 1]"]
     loss_kind: Literal["bce", "mse", "huber"]
-    backup: Literal["max", "double", "soft"]
+    backup: Literal["max", "double", "soft", "munchausen"]
     dueling: bool
     n_step: Annotated[int, "[1, inf)"]
     kl_coefficient: Annotated[float, "[0, inf)"]
+    munchausen_alpha: Annotated[float, "[0, 1)"]
+    munchausen_temperature: Annotated[float, "(0, inf)"]
+    munchausen_floor: Annotated[float, "(-inf, 0]"]
+    cql_coefficient: Annotated[float, "[0, inf)"]
     target: Literal["none", "polyak", "hard"]
+    target_weights: Literal["all", "head"]
     target_tau: Annotated[float, "(0, 1]"]
     target_update_interval: Annotated[int, "[1, inf)"]
     state: dict[str, Tensor] = field(init=False, default_factory=dict)
@@ -54,6 +75,11 @@ class Dqn:
                 "algo.backup=soft needs algo.dueling=false (it is dueling by itself), algo.loss_kind=mse or huber, "
                 "and algo.kl_coefficient above 0"
             )
+        if self.backup == "munchausen" and self.loss_kind == "bce":
+            raise UsageError(
+                "algo.backup=munchausen adds to the reward what is no 0 or 1, which algo.loss_kind=bce cannot read; "
+                "type algo.loss_kind=huber"
+            )
 
     @property
     def reads(self) -> frozenset[str]:
@@ -64,8 +90,8 @@ class Dqn:
 
     @property
     def uses_target(self) -> bool:
-        """A lagging copy matters only where something is bootstrapped."""
-        return self.gamma > 0 and self.target != "none"
+        """A lagging copy matters only where something is read from it."""
+        return (self.gamma > 0 or self.backup == "munchausen") and self.target != "none"
 
     def values(self, scores: Tensor) -> Tensor:
         """Expected reward of each action: the logistic of a bce logit, else Q itself."""
@@ -87,15 +113,33 @@ class Dqn:
         lagging = target or Output(
             scores=output.scores.detach(), value=None if output.value is None else output.value.detach()
         )
-        if self.backup == "soft":
-            return self._soft_loss(output, trajectory, lagging)
+        loss = (self._soft_loss if self.backup == "soft" else self._hard_loss)(output, trajectory, lagging)
+        if self.cql_coefficient > 0:
+            loss = loss + self.cql_coefficient * cql_penalty(output.scores, trajectory.action)
+        return loss
+
+    def _hard_loss(self, output: Output, trajectory: Trajectory, lagging: Output) -> Tensor:
         q = output.scores.gather(-1, trajectory.action[..., None]).squeeze(-1)
         y = trajectory.reward
+        if self.backup == "munchausen":
+            y = munchausen_reward(
+                trajectory.reward,
+                trajectory.action,
+                lagging.scores,
+                alpha=self.munchausen_alpha,
+                temperature=self.munchausen_temperature,
+                floor=self.munchausen_floor,
+            )
         if self.gamma > 0:
-            online = output.scores.detach()
-            value = double_backup(online, lagging.scores) if self.backup == "double" else max_backup(lagging.scores)
-            y = n_step_targets(trajectory.reward, shift_left(value), trajectory.discount, self.gamma, self.n_step)
+            value = shift_left(self._value(output.scores.detach(), lagging.scores))
+            y = n_step_targets(y, value, trajectory.discount, self.gamma, self.n_step)
         return q_loss(q, y, self.loss_kind)
+
+    def _value(self, online: Tensor, lagging: Tensor) -> Tensor:
+        """V(s) [N, T] of every state from scores [N, T, A]."""
+        if self.backup == "double":
+            return double_backup(online, lagging)
+        return soft_backup(lagging, self.munchausen_temperature) if self.backup == "munchausen" else max_backup(lagging)
 
     def _soft_loss(self, output: Output, trajectory: Trajectory, lagging: Output) -> Tensor:
         assert output.value is not None and lagging.value is not None  # "value" is in reads

@@ -11,28 +11,45 @@ from torch import Tensor
 from rlft_cli.episode import Trajectory
 from rlft_cli.errors import UsageError
 from rlft_cli.model import Output
-from rlft_cli.returns import action_log_prob, entropy, kl_k1, leave_one_out, returns_to_go
+from rlft_cli.returns import (
+    action_log_prob,
+    entropy,
+    kl_k1,
+    kl_k2,
+    leave_one_out,
+    returns_to_go,
+    spread_in_groups,
+)
+
+_TINY = 1e-6  # a mean square return below this is none that can be told from 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reinforce:
-    """loss_t = -A_t log pi(a_t | s_t) - c_H H(pi(. | s_t)), A_t = G_t - b (Williams 1992).
+    """loss_t = -A_t log pi(a_t | s_t) - c_H H(pi(. | s_t)) + c_V (V(s_t) - G_t)^2 / 2, A_t = G_t - b (Williams 1992).
 
-    The KL to the reference policy is paid in the reward, r_t - beta (log pi(a_t|s_t) - log pi_ref(a_t|s_t)), where its
-    expected gradient is that of KL(pi || pi_ref); as a loss that estimator has gradient zero (METHODS 3).
+    The value term is there with baseline "value" only, b = V(s_t) as it was while acting.
+
+    The KL to the reference policy is paid in the reward, r_t - beta u_t with u_t = log pi(a_t|s_t) - log pi_ref(a_t|s_t),
+    where its expected gradient is that of KL(pi || pi_ref); or it is the loss beta u_t^2 / 2, whose expected gradient is
+    that of the KL of each decision by itself, its effect on later ones left out. As a loss, u_t has gradient zero
+    (METHODS 3; Schulman 2020).
     """
 
     on_policy: ClassVar[bool] = True
     needs: ClassVar[str] = "rewards"
+    epochs: ClassVar[int] = 1
     decisions: ClassVar[tuple[str, ...]] = ("tags", "classes", "tokens")
 
     samples: Annotated[int, "[1, inf)"]
-    baseline: Literal["none", "moving_average", "leave_one_out", "self_critical"]
+    baseline: Literal["none", "moving_average", "value", "leave_one_out", "self_critical"]
     moving_average_decay: Annotated[float, "[0, 1)"]
     credit: Literal["return_to_go", "episode"]
     gamma: Annotated[float, "[0, 1]"]
     entropy_coefficient: Annotated[float, "[0, inf)"]
+    value_coefficient: Annotated[float, "(0, inf)"]
     kl_coefficient: Annotated[float, "[0, inf)"]
+    kl_in: Literal["reward", "loss"]
     state: dict[str, Tensor] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -45,9 +62,9 @@ class Reinforce:
 
     @property
     def reads(self) -> frozenset[str]:
-        """The reference policy where a KL is paid, the greedy episode where it is the baseline."""
+        """The reference policy where a KL is paid, and what the baseline is made of."""
         reads = {"reference"} if self.kl_coefficient > 0 else set()
-        return frozenset(reads | ({"greedy"} if self.baseline == "self_critical" else set()))
+        return frozenset(reads | {"self_critical": {"greedy"}, "value": {"value"}}.get(self.baseline, set()))
 
     @property
     def uses_target(self) -> bool:
@@ -61,14 +78,19 @@ class Reinforce:
     def prepare(self, trajectory: Trajectory) -> Trajectory:
         """Advantages [N, T] of returns over the baseline."""
         mask = trajectory.mask
-        penalty = self.kl_coefficient * kl_k1(trajectory.log_prob, trajectory.reference_log_prob)
-        returns = self._credit(trajectory.reward - penalty, mask)
+        reward = trajectory.reward
+        if self.kl_in == "reward":
+            reward = reward - self.kl_coefficient * kl_k1(trajectory.log_prob, trajectory.reference_log_prob)
+        returns = self._credit(reward, mask)
         if self.baseline == "leave_one_out":
             advantage = leave_one_out(returns, trajectory.samples)
+            self._break_even(returns, trajectory.samples, mask & trajectory.observed)
         elif self.baseline == "self_critical":  # Rennie et al. 2017, eq. 8
             advantage = returns - self._credit(trajectory.greedy_reward, mask)
         elif self.baseline == "moving_average":
             advantage = returns - self._moving_average(returns, mask)
+        elif self.baseline == "value":
+            advantage = returns - trajectory.value
         else:
             advantage = returns
         return replace(trajectory, advantage=torch.where(mask, advantage, torch.zeros_like(advantage)))
@@ -90,10 +112,26 @@ class Reinforce:
         self.state["baseline"] = decay * before + (1 - decay) * batch_mean
         return before
 
+    def _break_even(self, returns: Tensor, samples: int, mask: Tensor) -> None:
+        """Keep moving averages of what says how many samples leave-one-out needs to be better than no baseline."""
+        if not bool(mask.any()):
+            return
+        parts = zip(("return_variance", "return_square"), spread_in_groups(returns, samples, mask), strict=True)
+        for name, now in parts:
+            decay = self.moving_average_decay if name in self.state else 0.0
+            self.state[name] = decay * self.state.get(name, torch.zeros_like(now)) + (1 - decay) * now
+        self.state["break_even"] = 1 + self.state["return_variance"] / self.state["return_square"].clamp(min=_TINY)
+
     def loss(self, output: Output, trajectory: Trajectory, target: Output | None) -> Tensor:
-        """Score-function surrogate [N, T] with the entropy bonus."""
+        """Score-function surrogate [N, T] with the entropy bonus, the KL and the value's distance."""
         log_prob = action_log_prob(output.scores, trajectory.action)
         loss = -trajectory.advantage * log_prob
         if self.entropy_coefficient > 0:
             loss = loss - self.entropy_coefficient * entropy(output.scores)
+        if self.kl_in == "loss" and self.kl_coefficient > 0:
+            loss = loss + self.kl_coefficient * kl_k2(log_prob, trajectory.reference_log_prob)
+        if self.baseline == "value":
+            assert output.value is not None  # "value" is in reads
+            returns = trajectory.advantage + trajectory.value
+            loss = loss + self.value_coefficient * 0.5 * (output.value - returns) ** 2
         return loss

@@ -21,6 +21,7 @@ class Supervised:
     needs: ClassVar[str] = "labels"
     decisions: ClassVar[tuple[str, ...]] = ("tags", "classes", "tokens")
     samples: ClassVar[int] = 1
+    epochs: ClassVar[int] = 1
 
     label_smoothing: Annotated[float, "[0, 1)"]
     state: dict[str, Tensor] = field(init=False, default_factory=dict)

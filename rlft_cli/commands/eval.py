@@ -20,11 +20,11 @@ def run(config: DictConfig, console: Console) -> None:
     """Evaluate one split and print its metrics; write them to ``output`` where it is given."""
     output = artifact.new_file("output", config.output)
     setup = pipeline.checkpoint_setup(config.checkpoint, config.hardware, SEED)
-    splits = _splits(config, setup)
+    splits = splits_of(config, setup)
     for message in dict.fromkeys(splits.messages):
         console.line(message)
     drop = config.data is not None and config.data.get("unseen_labels") == "drop"
-    rows = _known(
+    rows = known_rows(
         {"train": splits.train, "dev": splits.dev, "test": splits.test}[config.split].to_list(), setup, drop, console
     )
     ids = pipeline.add_rows(setup.task, rows, config.evaluation.max_examples)
@@ -45,7 +45,7 @@ def run(config: DictConfig, console: Console) -> None:
         )
 
 
-def _splits(config: DictConfig, setup: pipeline.Setup) -> Splits:
+def splits_of(config: DictConfig, setup: pipeline.Setup) -> Splits:
     """The data given, of which no other split is needed, or those of the checkpoint's run."""
     source: Data = pipeline.build(config.data if config.data is not None else setup.config.data)
     if config.data is not None:
@@ -59,7 +59,7 @@ def _splits(config: DictConfig, setup: pipeline.Setup) -> Splits:
         ) from problem
 
 
-def _known(rows: list[Row], setup: pipeline.Setup, drop: bool, console: Console) -> list[Row]:
+def known_rows(rows: list[Row], setup: pipeline.Setup, drop: bool, console: Console) -> list[Row]:
     """Rows whose labels the checkpoint knows; RlftError names the first one of another label, unless they are dropped."""
     known = set(setup.task.labels)
     kept: list[Row] = []

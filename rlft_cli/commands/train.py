@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,12 +20,14 @@ from omegaconf import DictConfig, OmegaConf
 from rlft_cli import artifact, pipeline
 from rlft_cli.console import Cell, Console
 from rlft_cli.errors import RlftError, UsageError
-from rlft_cli.learner import Counts, NonFiniteError, Progress, Training, learn
+from rlft_cli.learner import NonFiniteError, Progress, Training, learn
 from rlft_cli.metrics.bootstrap import Interval
+from rlft_cli.reactions import Counts
 from rlft_cli.reward import Reward
 from rlft_cli.through_hydra import run_choices
 
 LOG_EVERY_STEPS = 10
+MOST_SAMPLES = 16  # more episodes of one example than this are no advice to give
 KEPT_BY_RESUME = ("console", "debug")  # the keys that a resumed run takes from the command line
 
 
@@ -51,7 +54,9 @@ class Run:
     counts: Counts = field(default_factory=Counts)  # of phases that ended
     window: list[dict[str, float]] = field(default_factory=list)  # signals since the last line of metrics.jsonl
     collapsed: bool = False  # at the last evaluation
+    few_samples: bool = False  # said that leave-one-out does not pay
     stop: bool = False
+    passes: float = 0.0  # of the main phase
 
 
 def run(config: DictConfig, console: Console) -> None:
@@ -162,6 +167,7 @@ def _phase(this: Run, phase: str, state: dict[str, Any] | None) -> None:
     except NonFiniteError as error:
         _keep_batch(this, error)
     this.seconds += time.perf_counter() - clock
+    this.passes = training.seen / len(training.sampler)
     for name, value in vars(training.counts).items():
         setattr(this.counts, name, getattr(this.counts, name) + value)
     if phase == "warm_start":
@@ -184,9 +190,17 @@ def _log(this: Run, training: Training, progress: Progress) -> None:
     means = {name: _mean([s[name] for s in this.window if name in s]) for name in sorted(names)}
     row: dict[str, Cell] = {"phase": this.phase, "step": progress.step, "passes": round(progress.passes, 4), **means}
     row["lr"] = training.optim.lr * training.optim.factor(progress.done)
+    if training.decided:
+        row["regret"] = training.regret  # so far
+        row["progressive_accuracy"] = round(1 - training.regret / training.decided, 6)
+        row["reactions"] = training.counts.reactions
     if training.target is not None:
         row["target_distance"] = training.target.distance()
     artifact.append_line(this.folder / "metrics.jsonl", row)
+    advice = _against_few_samples(means, training.algorithm.samples)
+    if advice is not None and not this.few_samples:
+        this.few_samples = True
+        this.console.warn(advice)
     if progress.step % (5 * LOG_EVERY_STEPS) == 0:
         shown = ["step", "passes", "loss", "reward", "entropy", "kl"]
         shown = ["phase", *shown] if this.phase != "main" else shown
@@ -194,6 +208,18 @@ def _log(this: Run, training: Training, progress: Progress) -> None:
         if this.setup.task.decisions == "tags" and "nonzero_actions" in row:
             line["tagged"] = row["nonzero_actions"]  # part of the words that get another tag than O
         this.console.row(line)
+
+
+def _against_few_samples(means: Mapping[str, float], samples: int) -> str | None:
+    """Advice where leave-one-out makes the gradient noisier than no baseline would (METHODS 3); None where it pays."""
+    needed = math.floor(means.get("break_even", 0.0)) + 1
+    if needed <= samples:
+        return None
+    many = f"algo.samples={needed} or " if needed <= MOST_SAMPLES else ""
+    return (
+        f"algo.baseline=leave_one_out needs more samples than algo.samples={samples} here: rewards vary so much for their "
+        f"mean that no baseline at all is less noisy; type {many}algo.baseline=moving_average"
+    )
 
 
 def _mean(values: list[float]) -> float:
@@ -313,7 +339,7 @@ def _finish(this: Run) -> None:
         **metrics,
         **details,
         "seconds": {name: round(value, 2) for name, value in seconds.items()},
-        "used": vars(this.counts),
+        "used": {**vars(this.counts), **_repeats(this)},
         "signatures": this.setup.task.signatures(),
         "versions": artifact.versions(),
         "git_commit": artifact.git_commit(),
@@ -323,6 +349,13 @@ def _finish(this: Run) -> None:
     console.line(f"run folder: {this.folder}", run_dir=str(this.folder))
     command = shlex.join(["rlft", "eval", f"checkpoint={this.folder}", "split=test"])
     console.line(f"evaluate it: {command}", command=command)
+
+
+def _repeats(this: Run) -> dict[str, Any]:
+    """Whether the learner met the same examples again: many reactions to one example tell its label."""
+    counts = this.counts
+    each = counts.reaction_episodes / counts.reaction_examples if counts.reaction_examples else 0.0
+    return {"contexts_repeat": this.passes > 1.0, "episodes_per_reacted_example": round(each, 4)}
 
 
 def show_metrics(console: Console, metrics: dict[str, Interval], split: str) -> None:

@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from rlft_cli.episode import ILLEGAL_SCORE, draw
+from rlft_cli.episode import ILLEGAL_SCORE, Decision, Trajectory, draw
 
 
 @dataclass(frozen=True, kw_only=True)
 class EpsilonGreedy:
     """mu(a) = epsilon / n_legal + (1 - epsilon) 1[a is best] / n_best.
 
-    epsilon goes from start to end over the first ``decay_fraction`` of the budget, linearly or exponentially.
+    epsilon goes from start to end over the first ``decay_fraction`` of the budget: linearly, exponentially, or inversely
+    (1 / epsilon grows linearly: the epsilon_t ~ 1 / t of Auer et al. 2002, theorem 3).
     """
 
     on_policy: ClassVar[bool] = False
+    propensities: ClassVar[bool] = True
     decisions: ClassVar[tuple[str, ...]] = ("tags", "classes", "tokens")
+    reads: ClassVar[tuple[str, ...]] = ()
 
     start: Annotated[float, "[0, 1]"]
     end: Annotated[float, "[0, 1]"]
     decay_fraction: Annotated[float, "(0, 1]"]
-    schedule: Literal["constant", "linear", "exponential"]
+    schedule: Literal["constant", "linear", "exponential", "inverse"]
+    state: dict[str, Tensor] = field(init=False, default_factory=dict)
 
     def epsilon(self, progress: float) -> float:
         """Exploration rate when ``progress`` (0 to 1) of the budget is spent."""
@@ -33,17 +38,17 @@ class EpsilonGreedy:
             return self.start
         if self.schedule == "linear":
             return self.start + done * (self.end - self.start)
-        floor = max(self.end, 1e-6)  # an exponential never reaches 0
-        return float(max(self.start, floor) * (floor / max(self.start, floor)) ** done)
+        start, end = max(self.start, 1e-6), max(self.end, 1e-6)  # neither of the others ever reaches 0
+        if self.schedule == "inverse":
+            return 1 / (1 / start + done * (1 / end - 1 / start))
+        return float(max(start, end) * (end / max(start, end)) ** done)
 
-    def __call__(
-        self, scores: Tensor, legal: Tensor, progress: float, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
-        """Action [N] and its log-probability [N] from scores and legal [N, A]."""
-        scores = scores.masked_fill(~legal, ILLEGAL_SCORE)
+    def __call__(self, decision: Decision, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Action [n] and its log-probability [n]."""
+        scores = decision.scores.masked_fill(~decision.legal, ILLEGAL_SCORE)
         best = (scores == scores.amax(-1, keepdim=True)).float()
-        epsilon = self.epsilon(progress)
-        uniform = legal.float() / legal.sum(-1, keepdim=True)
+        epsilon = self.epsilon(decision.progress)
+        uniform = decision.legal.float() / decision.legal.sum(-1, keepdim=True)
         probability = epsilon * uniform + (1 - epsilon) * best / best.sum(-1, keepdim=True)
         action = draw(probability, generator)
         return action, probability.gather(-1, action[:, None]).squeeze(-1).log()
@@ -52,9 +57,9 @@ class EpsilonGreedy:
         """Scores are ranked only."""
         return scores
 
-    def state_dict(self) -> dict[str, Tensor]:
-        """Keeps nothing: the rate follows from the progress."""
+    def perturb(self, episodes: int, width: int, actions: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """Nothing."""
         return {}
 
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Keeps nothing."""
+    def observe(self, trajectory: Trajectory, features: Callable[[Trajectory], Tensor]) -> None:
+        """Learns nothing."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from rlft_cli.episode import ILLEGAL_SCORE, draw
+from rlft_cli.episode import ILLEGAL_SCORE, Decision, Trajectory, draw
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,15 +17,16 @@ class Greedy:
     """a = argmax over legal actions; log_prob = -log(number of tied actions), 0 without ties."""
 
     on_policy: ClassVar[bool] = False
+    propensities: ClassVar[bool] = False
     decisions: ClassVar[tuple[str, ...]] = ("tags", "classes", "tokens")
+    reads: ClassVar[tuple[str, ...]] = ()
 
     split_ties: bool
+    state: dict[str, Tensor] = field(init=False, default_factory=dict)
 
-    def __call__(
-        self, scores: Tensor, legal: Tensor, progress: float, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
-        """Action [N] and its log-probability [N] from scores and legal [N, A]."""
-        scores = scores.masked_fill(~legal, ILLEGAL_SCORE)
+    def __call__(self, decision: Decision, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Action [n] and its log-probability [n]."""
+        scores = decision.scores.masked_fill(~decision.legal, ILLEGAL_SCORE)
         if not self.split_ties:
             action = scores.argmax(-1)
             return action, torch.zeros(action.shape, device=scores.device)
@@ -35,9 +37,9 @@ class Greedy:
         """Scores are ranked only."""
         return scores
 
-    def state_dict(self) -> dict[str, Tensor]:
-        """Keeps nothing."""
+    def perturb(self, episodes: int, width: int, actions: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """Nothing."""
         return {}
 
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Keeps nothing."""
+    def observe(self, trajectory: Trajectory, features: Callable[[Trajectory], Tensor]) -> None:
+        """Learns nothing."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
+from torch import Tensor
 
 from rlft_cli.episode import Trajectory
 
@@ -15,6 +16,7 @@ class Latest:
     """Holds one trajectory."""
 
     fresh: ClassVar[bool] = True
+    by_error: ClassVar[bool] = False
     replay_ratio: ClassVar[int] = 1
 
     held: list[Trajectory] = field(init=False, default_factory=list)
@@ -30,6 +32,9 @@ class Latest:
     def sample(self, batch_tokens: int, max_episodes: int, generator: torch.Generator) -> Trajectory:
         """What was added last, whole."""
         return self.held[0]
+
+    def learned(self, loss: Tensor, done: float) -> None:
+        """Nothing is drawn again."""
 
     def state_dict(self) -> dict[str, Any]:
         """Nothing outlives a step."""

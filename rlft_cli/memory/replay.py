@@ -2,32 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from rlft_cli.episode import Trajectory, from_rows
-
-DECISION = np.dtype(
-    [("action", "<i4"), ("reward", "<f4"), ("log_prob", "<f4"), ("reference_log_prob", "<f4"), ("greedy_reward", "<f4")]
-)
-_BUCKET_EDGES = np.array([8, 12, 16, 20, 24, 32, 40, 48, 64, 80, 96, 128, 192, 256, 384, 512, 1024, 1 << 30])
+from rlft_cli.episode import Trajectory
+from rlft_cli.ring import BUCKETS, Ring, bucket_of, bucket_sizes
 
 
 @dataclass(kw_only=True)
-class _Store:
-    """The episodes, and where they lie by input length."""
+class _Lengths:
+    """Where the episodes lie by input length."""
 
-    decisions: list[Any] = field(default_factory=list)  # one array of DECISION per episode
-    example: list[int] = field(default_factory=list)
-    cost: list[int] = field(default_factory=list)  # input tokens
-    truncated: list[bool] = field(default_factory=list)
-    buckets: list[list[int]] = field(default_factory=lambda: [[] for _ in _BUCKET_EDGES])
-    slot: list[int] = field(default_factory=list)  # place of an episode in its bucket
-    write: int = 0
+    buckets: list[list[int]] = field(default_factory=lambda: [[] for _ in range(BUCKETS)])
+    home: list[int] = field(default_factory=list)  # bucket of an episode
+    place: list[int] = field(default_factory=list)  # its place in there
+
+    def put(self, at: int, home: int) -> None:
+        """Note that the episode in slot ``at``, new or in the place of another one, belongs to bucket ``home``."""
+        if at == len(self.home):
+            self.home.append(home)
+            self.place.append(0)
+        else:
+            self._leave(at)
+        self.home[at], self.place[at] = home, len(self.buckets[home])
+        self.buckets[home].append(at)
+
+    def _leave(self, at: int) -> None:
+        bucket = self.buckets[self.home[at]]
+        last = bucket.pop()
+        if last != at:
+            bucket[self.place[at]] = last
+            self.place[last] = self.place[at]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,88 +48,44 @@ class Replay:
     """
 
     fresh: ClassVar[bool] = False
+    by_error: ClassVar[bool] = False
 
     capacity: Annotated[int, "[1, inf)"]
     warmup_episodes: Annotated[int, "[1, inf)"]
     replay_ratio: Annotated[int, "[1, inf)"]
-    store: _Store = field(init=False, default_factory=_Store)
+    ring: Ring = field(init=False, default_factory=Ring)
+    lengths: _Lengths = field(init=False, default_factory=_Lengths)
 
     def add(self, trajectory: Trajectory, cost: list[int]) -> None:
         """Store each episode; the oldest goes when the ring is full."""
-        k, ids = trajectory.samples, trajectory.observation["id"].tolist()
-        lengths, truncated = trajectory.mask.sum(1).tolist(), trajectory.truncated.tolist()
-        columns = {name: getattr(trajectory, name).cpu().numpy() for name in DECISION.names or ()}
-        for row, length in enumerate(lengths):
-            episode = np.empty(length, DECISION)
-            for name, column in columns.items():
-                episode[name] = column[row, :length]
-            self._put(episode, ids[row // k], cost[row // k], truncated[row])
-
-    def _put(self, episode: Any, example: int, cost: int, truncated: bool) -> None:
-        s = self.store
-        at = s.write % self.capacity
-        if at == len(s.decisions):
-            for column in (s.decisions, s.example, s.cost, s.truncated, s.slot):
-                column.append(0)  # type: ignore[arg-type]
-        else:
-            self._leave_bucket(at)
-        s.decisions[at], s.example[at], s.cost[at], s.truncated[at] = episode, example, cost, truncated
-        bucket = s.buckets[int(np.searchsorted(_BUCKET_EDGES, cost))]
-        s.slot[at] = len(bucket)
-        bucket.append(at)
-        s.write += 1
-
-    def _leave_bucket(self, at: int) -> None:
-        s = self.store
-        bucket = s.buckets[int(np.searchsorted(_BUCKET_EDGES, s.cost[at]))]
-        last = bucket.pop()
-        if last != at:
-            bucket[s.slot[at]] = last
-            s.slot[last] = s.slot[at]
+        slots = self.ring.add(trajectory, cost, self.capacity)
+        each = [n for n in cost for _ in range(trajectory.samples)]
+        for at, home in zip(slots, bucket_of(each).tolist(), strict=True):
+            self.lengths.put(at, home)
 
     def ready(self) -> bool:
         """Whether ``warmup_episodes`` were ever stored."""
-        return len(self.store.decisions) >= min(self.warmup_episodes, self.capacity)
+        return len(self.ring) >= min(self.warmup_episodes, self.capacity)
 
     def sample(self, batch_tokens: int, max_episodes: int, generator: torch.Generator) -> Trajectory:
         """Draw episodes of one length bucket, uniformly over all episodes in the long run."""
-        s = self.store
-        size = np.array([max(1, min(max_episodes, batch_tokens // edge)) for edge in _BUCKET_EDGES])
-        weight = torch.tensor([len(bucket) / n for bucket, n in zip(s.buckets, size, strict=True)])
+        buckets, size = self.lengths.buckets, bucket_sizes(batch_tokens, max_episodes)
+        weight = torch.tensor([len(bucket) / n for bucket, n in zip(buckets, size, strict=True)])
         at = int(torch.multinomial(weight, 1, generator=generator))
-        bucket = s.buckets[at]
-        picks = torch.randint(len(bucket), (int(size[at]),), generator=generator).tolist()
-        return self._trajectory(bucket[pick] for pick in picks)
+        picks = torch.randint(len(buckets[at]), (int(size[at]),), generator=generator).tolist()
+        return self.ring.trajectory(buckets[at][pick] for pick in picks)
 
-    def _trajectory(self, rows: Iterable[int]) -> Trajectory:
-        s, rows = self.store, list(rows)
-        return from_rows(
-            example=[s.example[row] for row in rows],
-            decisions=[s.decisions[row] for row in rows],
-            truncated=[s.truncated[row] for row in rows],
-        )
+    def learned(self, loss: Tensor, done: float) -> None:
+        """Every episode stays as likely as any other."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything, flat; oldest slot first."""
-        s = self.store
-        flat = np.concatenate(s.decisions) if s.decisions else np.empty(0, DECISION)
-        state: dict[str, Any] = {name: torch.from_numpy(flat[name].copy()) for name in DECISION.names or ()}
-        state["length"] = torch.tensor([len(d) for d in s.decisions], dtype=torch.int64)
-        state["example"], state["cost"] = torch.tensor(s.example), torch.tensor(s.cost)
-        state["truncated"] = torch.tensor(s.truncated, dtype=torch.bool)
-        state["slot"], state["write"] = torch.tensor(s.slot), s.write
-        return state
+        """Everything, flat; lowest slot first."""
+        return {**self.ring.state_dict(), "slot": torch.tensor(self.lengths.place)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore ``state_dict``, the order inside the buckets included, so that draws go on as they would have."""
-        s = self.store
-        flat = np.empty(len(state["action"]), DECISION)
-        for name in DECISION.names or ():
-            flat[name] = state[name].numpy()
-        ends = np.cumsum(state["length"].numpy())
-        s.decisions[:] = [piece.copy() for piece in np.split(flat, ends[:-1])] if len(ends) else []
-        s.example[:], s.cost[:] = state["example"].tolist(), state["cost"].tolist()
-        s.truncated[:], s.slot[:], s.write = state["truncated"].tolist(), state["slot"].tolist(), state["write"]
-        homes = np.searchsorted(_BUCKET_EDGES, np.array(s.cost, dtype=np.int64))
-        for number, bucket in enumerate(s.buckets):
-            bucket[:] = sorted(np.flatnonzero(homes == number).tolist(), key=s.slot.__getitem__)
+        self.ring.load_state_dict(state)
+        homes = bucket_of(self.ring.cost)
+        self.lengths.home[:], self.lengths.place[:] = homes.tolist(), state["slot"].tolist()
+        for number, bucket in enumerate(self.lengths.buckets):
+            bucket[:] = sorted(np.flatnonzero(homes == number).tolist(), key=self.lengths.place.__getitem__)

@@ -16,6 +16,8 @@ class Output:
 
     scores: Tensor  # [N, T, A]; illegal actions hold ILLEGAL_SCORE
     value: Tensor | None  # [N, T] state values, where the algorithm reads them
+    features: Tensor | None = None  # [N, T, H] what the last layer reads; policies over tags and classes give it
+    heads: Tensor | None = None  # [N, T, A, n] more numbers of every action, where the algorithm reads such
 
 
 class Codec(Protocol):
@@ -50,7 +52,15 @@ class Codec(Protocol):
 
 
 class Policy(Protocol):
-    """An nn.Module that acts step by step and scores known decisions in one pass (law 1: both agree)."""
+    """An nn.Module that acts step by step and scores known decisions in one pass (law 1: both agree).
+
+    Policies over tags and classes also read, beside the input, what an explorer drew for each of the N episodes:
+    "feature_mask" [N, H], by which features are multiplied, and "weight_noise" [N, H + A], the factors of a noisy last
+    layer (where ``reads`` held "noise" when it was built).
+    """
+
+    width: int  # H, of a decision's features; 0 where there are none
+    actions: int  # A
 
     def __call__(self, observation: dict[str, Tensor], action: Tensor) -> Output:
         """Score ``action`` [N, T], N a multiple of the observation's B."""
@@ -60,8 +70,15 @@ class Policy(Protocol):
         """Read the input once and return a cache for N = B * samples episodes."""
         ...
 
-    def step(self, cache: Any, state: Any) -> tuple[Tensor, Any]:
-        """Scores [N, A] of the next decision, and the cache after it."""
+    def step(self, cache: Any, state: Any) -> tuple[Output, Any]:
+        """Output of the next decision, without the T: scores [N, A], value [N], features [N, H]; and the cache after it."""
+        ...
+
+    def table(self, cache: Any) -> Tensor:
+        """Scores [N, T, P, A] of every decision after every previous action, the last of the P being none (the start).
+
+        Only a policy whose state is the input and the last action has one; another raises RlftError.
+        """
         ...
 
 

@@ -28,6 +28,7 @@ class TokenCache:
     past: Any  # keys and values (transformers.Cache), or the state of a recurrent body
     mask: Tensor  # [N, P + t] bool: which inputs are real
     scores: Tensor  # [N, V] of the first decision
+    value: Tensor | None  # [N] of it, where the algorithm reads values
 
 
 def illegal_tokens(codec: SpeakingCodec, vocabulary: int) -> Tensor:
@@ -59,6 +60,7 @@ class TokenPolicy(nn.Module):
         super().__init__()
         self.body = body
         self.vocabulary: int = body.config.vocab_size
+        self.actions, self.width = self.vocabulary, 0
         if not 0 <= codec.eos_id < self.vocabulary:
             raise RlftError(
                 f"the tokenizer ends replies with id {codec.eos_id}, the model knows ids 0 to {self.vocabulary - 1}; "
@@ -105,20 +107,28 @@ class TokenPolicy(nn.Module):
     def begin(self, observation: dict[str, Tensor], samples: int) -> TokenCache:
         """Read the prompts once, B rows, and give each of the N = B * samples episodes its copy of the cache."""
         ids, mask = self._prompt(observation)
-        scores, _, past = self._run(ids, mask, None, keep=1, cached=True)
+        scores, hidden, past = self._run(ids, mask, None, keep=1, cached=True)
+        value = self._value(hidden)
         return TokenCache(
             past=_repeat(past, samples),
             mask=mask.repeat_interleave(samples, dim=0),
             scores=scores[:, 0].repeat_interleave(samples, dim=0),
+            value=None if value is None else value[:, 0].repeat_interleave(samples, dim=0),
         )
 
-    def step(self, cache: TokenCache, state: State) -> tuple[Tensor, TokenCache]:
-        """Scores [N, V] of token ``state.t``, after reading ``state.previous`` [N]; finished rows may hold any id."""
+    def step(self, cache: TokenCache, state: State) -> tuple[Output, TokenCache]:
+        """Output of token ``state.t``, after reading ``state.previous`` [N], in which finished rows may hold any id."""
         if state.t == 0:
-            return cache.scores, cache
+            return Output(scores=cache.scores, value=cache.value), cache
         mask = torch.cat([cache.mask, cache.mask.new_ones(cache.mask.shape[0], 1)], dim=1)
-        scores, _, past = self._run(self._known(state.previous[:, None]), mask, cache.past, keep=1, cached=True)
-        return scores[:, 0], TokenCache(past=past, mask=mask, scores=cache.scores)
+        scores, hidden, past = self._run(self._known(state.previous[:, None]), mask, cache.past, keep=1, cached=True)
+        value = self._value(hidden)
+        output = Output(scores=scores[:, 0], value=None if value is None else value[:, 0])
+        return output, TokenCache(past=past, mask=mask, scores=cache.scores, value=cache.value)
+
+    def table(self, cache: TokenCache) -> Tensor:
+        """RlftError: what comes after a token depends on all tokens before it."""
+        raise RlftError("a policy over tokens has no table of scores: its state is the whole text so far")
 
     def _prompt(self, observation: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         mask = observation["prompt_mask"].bool()

@@ -17,6 +17,7 @@ class Bleu:
     """r_T = sentence BLEU / 100 in [0, 1] (Papineni et al. 2002; sacrebleu, smoothing exp, effective order)."""
 
     decisions: ClassVar[tuple[str, ...]] = ("tokens",)
+    pays: ClassVar[str] = "episode"
     language: Literal["en", "zh"]
 
     def __call__(self, action: Tensor, mask: Tensor, batch: Batch) -> Tensor:

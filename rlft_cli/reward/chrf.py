@@ -17,6 +17,7 @@ class Chrf:
     """r_T = chrF2 / 100 in [0, 1] (Popovic 2015; sacrebleu, character order 6): smooth, and for any language."""
 
     decisions: ClassVar[tuple[str, ...]] = ("tokens",)
+    pays: ClassVar[str] = "episode"
     word_order: Annotated[int, "[0, 2]"]
 
     def __call__(self, action: Tensor, mask: Tensor, batch: Batch) -> Tensor:

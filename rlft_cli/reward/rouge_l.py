@@ -17,6 +17,7 @@ class RougeL:
     """r_T = F-measure of the longest common subsequence in [0, 1] (Lin 2004; rouge-score, no stemming)."""
 
     decisions: ClassVar[tuple[str, ...]] = ("tokens",)
+    pays: ClassVar[str] = "episode"
     language: Literal["en", "zh"]
 
     def __call__(self, action: Tensor, mask: Tensor, batch: Batch) -> Tensor:

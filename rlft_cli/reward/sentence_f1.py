@@ -17,6 +17,7 @@ class SentenceF1:
     """r_T = F1 of the strict spans, in [0, 1]; 1 where prediction and reference are both empty (METHODS 1a)."""
 
     decisions: ClassVar[tuple[str, ...]] = ("tags",)
+    pays: ClassVar[str] = "episode"
 
     def __call__(self, action: Tensor, mask: Tensor, batch: Batch) -> Tensor:
         """Reward [N, T] float32 of the predictions that the actions [N, T] decode to."""

@@ -330,6 +330,7 @@ class Doubled:
     decisions: ClassVar[tuple[str, ...]] = ("tags", "classes")
     uses_target: ClassVar[bool] = False
     samples: ClassVar[int] = 1
+    epochs: ClassVar[int] = 1
 
     times: float
     state: dict[str, Any] = field(init=False, default_factory=dict)

@@ -11,14 +11,20 @@ from torch import Tensor
 from rlft_cli.explore.epsilon_greedy import EpsilonGreedy
 from rlft_cli.explore.sample import Sample
 from rlft_cli.learner import Training, learn
+from rlft_cli.memory.prioritised import Prioritised
 from rlft_cli.memory.replay import Replay
+from rlft_cli.sampler import BatchSampler
 from rlft_cli.task import Row
 from toy_training import (
     bind,
     class_rows,
     differences,
+    doubly_robust,
     dqn,
+    grpo,
+    ips,
     policy_of,
+    ppo,
     reinforce,
     supervised,
     tagged_rows,
@@ -46,11 +52,15 @@ class Watched:
         return reward
 
 
-def run(rows: list[Row], algorithm: Any, labels: list[str], **parts: Any) -> tuple[Training, Watched]:
-    """Train on rows; the same start, data order and chance every time."""
+def run(rows: list[Row], algorithm: Any, labels: list[str], shown: int = 0, **parts: Any) -> tuple[Training, Watched]:
+    """Train on rows; the same start, data order and chance every time. The labels of the first ``shown`` are mixed in."""
     model = tiny()
     task = bind(rows, model, labels=labels)
     made = training(policy_of(model, task, algorithm.reads), task, algorithm, count=len(rows), passes=2.0, **parts)
+    if shown:
+        first = list(range(shown))
+        made.labelled = BatchSampler(first, task.cost(first), batch_tokens=100, most=4, seed=5)
+        made.label_coefficient = 0.5
     watched = Watched(made.reward)
     made.reward = watched
     references = task.references
@@ -93,16 +103,32 @@ def epsilon() -> EpsilonGreedy:
     return EpsilonGreedy(start=0.5, end=0.1, decay_fraction=1.0, schedule="linear")
 
 
+def state_of(made: Training) -> dict[str, Any]:
+    """All that decides what comes next; the regret is a measurement against the truth that nothing learns from."""
+    return {name: value for name, value in made.state_dict().items() if name not in ("regret", "decided")}
+
+
 RUNS: dict[str, Any] = {
     "dqn": lambda: (dqn(), {"explore": epsilon()}),
     "dqn_replay": lambda: (
         dqn(gamma=0.9, loss_kind="huber", dueling=True, target_tau=0.1),
         {"explore": epsilon(), "memory": Replay(capacity=100, warmup_episodes=8, replay_ratio=2)},
     ),
-    "reinforce": lambda: (reinforce(samples=2), {"explore": Sample(temperature=1.0)}),
+    "prioritised": lambda: (
+        dqn(cql_coefficient=0.1),
+        {
+            "explore": epsilon(),
+            "memory": Prioritised(capacity=100, warmup_episodes=8, replay_ratio=2, alpha=0.6, beta_start=0.4),
+        },
+    ),
+    "ips": lambda: (ips(translation=0.5), {"explore": epsilon()}),
+    "doubly_robust": lambda: (doubly_robust(), {"explore": epsilon()}),
+    "reinforce": lambda: (reinforce(samples=2), {"explore": Sample(temperature=1.0, top_k=0, top_p=1.0)}),
+    "ppo": lambda: (ppo(samples=2, epochs=2), {"explore": Sample(temperature=1.0, top_k=0, top_p=1.0)}),
+    "grpo": lambda: (grpo(samples=2, epochs=2), {"explore": Sample(temperature=1.0, top_k=0, top_p=1.0)}),
     "self_critical": lambda: (
         reinforce(samples=1, baseline="self_critical", entropy_coefficient=0.01),
-        {"explore": Sample(temperature=1.0)},
+        {"explore": Sample(temperature=1.0, top_k=0, top_p=1.0)},
     ),
 }
 
@@ -120,7 +146,26 @@ def test_labels_that_were_never_hit_change_nothing(rows: Any, name: str) -> None
     algorithm, parts = RUNS[name]()
     second, again = run(others, algorithm, labels, **parts)
     assert again.tried == watched.tried
+    assert differences(state_of(first), state_of(second)) == []
+
+
+@pytest.mark.parametrize("rows", [tagged_rows, class_rows], ids=["tags", "classes"])
+def test_a_mixed_objective_reads_the_labels_it_was_shown_and_no_others(rows: Any) -> None:
+    shown, mine = 8, rows(40, seed=6)
+    labels = bind(mine, tiny()).labels
+
+    def trained(some: list[Row]) -> tuple[Training, Watched]:
+        sample = Sample(temperature=1.0, top_k=0, top_p=1.0)
+        return run(some, reinforce(samples=2), labels, shown, explore=sample)
+
+    first, watched = trained(mine)
+    others, count = changed(mine, watched, labels)
+    assert count >= 10
+    second, again = trained([*mine[:shown], *others[shown:]])
+    assert again.tried == watched.tried
     assert differences(first.state_dict(), second.state_dict()) == []
+    third, _ = trained([*others[:shown], *mine[shown:]])
+    assert differences(weights(first.policy), weights(third.policy)) != [], "it does read those it was shown"
 
 
 def test_a_learner_that_reads_labels_would_be_found() -> None:
@@ -147,11 +192,13 @@ def test_what_a_model_reads_holds_no_label(rows: Any) -> None:
 def test_the_learner_counts_what_it_was_shown() -> None:
     mine = tagged_rows(12, seed=6)
     labels = bind(mine, tiny()).labels
-    made, _ = run(mine, reinforce(samples=3), labels, explore=Sample(temperature=1.0))
+    made, _ = run(mine, reinforce(samples=3), labels, explore=Sample(temperature=1.0, top_k=0, top_p=1.0))
     words = sum(len(row["words"]) for row in mine)
     assert vars(made.counts) == {
         "label_examples": 0,
         "label_decisions": 0,
+        "reaction_examples": 12,
         "reaction_episodes": 2 * 3 * 12,
         "reaction_decisions": 2 * 3 * words,
+        "reactions": 2 * 3 * words,
     }

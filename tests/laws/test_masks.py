@@ -14,9 +14,16 @@ from rlft_cli.explore.sample import Sample
 from rlft_cli.learner import _update
 from toy_training import (
     TablePolicy,
+    actor_critic,
     bind,
+    doubly_robust,
     dqn,
+    dqnimb,
+    grpo,
+    ilql,
+    ips,
     plain_gradient_steps,
+    ppo,
     reinforce,
     supervised,
     tagged_rows,
@@ -33,10 +40,21 @@ ALGORITHMS: dict[str, Any] = {
     "dqn": dqn,
     "double": lambda: dqn(gamma=0.9, loss_kind="huber", n_step=2),
     "max": lambda: dqn(gamma=0.9, loss_kind="mse", backup="max", target="none"),
+    "munchausen": lambda: dqn(gamma=0.9, loss_kind="mse", backup="munchausen", munchausen_temperature=0.5),
+    "cql": lambda: dqn(gamma=0.9, loss_kind="huber", cql_coefficient=0.5),
+    "ips": lambda: ips(gamma=0.9, translation=-0.5),
+    "doubly_robust": doubly_robust,
+    "direct_method": lambda: doubly_robust(clip=0.0, loss_kind="mse"),
+    "ilql": lambda: ilql(gamma=0.9),
+    "dqnimb": dqnimb,
     "soft": lambda: dqn(gamma=1.0, loss_kind="mse", backup="soft", n_step=T),
     "reinforce": lambda: reinforce(samples=2, entropy_coefficient=0.1, kl_coefficient=0.1, gamma=1.0),
     "episode": lambda: reinforce(samples=1, baseline="moving_average", credit="episode", kl_coefficient=0.1),
     "self_critical": lambda: reinforce(samples=1, baseline="self_critical", gamma=1.0),
+    "learned_baseline": lambda: reinforce(samples=1, baseline="value", gamma=1.0, kl_coefficient=0.1, kl_in="loss"),
+    "actor_critic": lambda: actor_critic(gamma=0.9, entropy_coefficient=0.1, kl_coefficient=0.1),
+    "ppo": lambda: ppo(gamma=0.9, epochs=2, value_clip_range=0.2, entropy_coefficient=0.1),
+    "grpo": lambda: grpo(samples=2, gamma=1.0, epochs=2, scale_rewards=True, entropy_coefficient=0.1),
 }
 
 
@@ -49,7 +67,7 @@ def batch(samples: int, hidden: float) -> Trajectory:
     random = {
         f.name: torch.where(mask, torch.rand(N, T, generator=chance), hidden)
         for f in fields(start)
-        if f.name in ("log_prob", "reward", "advantage", "greedy_reward", "reference_log_prob")
+        if f.name in ("log_prob", "reward", "advantage", "greedy_reward", "reference_log_prob", "value")
     }
     return replace(start, **random, discount=torch.where(mask, start.discount, hidden))
 
@@ -62,9 +80,10 @@ def updated(name: str, hidden: float, score_shift: float = 0.0) -> tuple[dict[st
     scores[..., A - 1] = ILLEGAL_SCORE
     data = batch(getattr(algorithm, "samples", 1), hidden)
     scores[~data.mask] += score_shift
-    policy = TablePolicy(scores, torch.randn(N, T, generator=chance))
+    value, heads = torch.randn(N, T, generator=chance), torch.randn(N, T, A, 2, generator=chance)
+    policy = TablePolicy(scores, value, heads)
     task = bind(tagged_rows(4), tiny())
-    made = training(policy, task, algorithm, count=4, explore=Sample(temperature=0.7))
+    made = training(policy, task, algorithm, count=4, explore=Sample(temperature=0.7, top_k=0, top_p=1.0))
     plain_gradient_steps(made, 0.1)
     grabbed: list[Tensor] = []
     policy.scores.register_hook(lambda gradient: grabbed.append(gradient.clone()))

@@ -18,18 +18,27 @@ from accelerate.state import AcceleratorState
 
 from rlft_cli import artifact
 from rlft_cli.cli import main
+from rlft_cli.explore.dropout_thompson import DropoutThompson
 from rlft_cli.explore.epsilon_greedy import EpsilonGreedy
+from rlft_cli.explore.linucb import LinUcb
+from rlft_cli.explore.noisy import Noisy
 from rlft_cli.explore.sample import Sample
+from rlft_cli.explore.thompson import Thompson
 from rlft_cli.explore.ucb import Ucb
 from rlft_cli.learner import Training, learn
+from rlft_cli.memory.prioritised import Prioritised
 from rlft_cli.memory.replay import Replay
+from rlft_cli.sampler import BatchSampler
 from toy_training import (
+    actor_critic,
     bind,
     class_rows,
     differences,
     dqn,
+    grpo,
     largest_difference,
     policy_of,
+    ppo,
     reinforce,
     supervised,
     tagged_rows,
@@ -59,6 +68,12 @@ def dqn_run(seed: int) -> Training:
     return build(tagged_rows, algorithm, seed, tiny(), {"explore": epsilon_greedy(), "memory": replay()})
 
 
+def prioritised_run(seed: int) -> Training:
+    memory = Prioritised(capacity=30, warmup_episodes=16, replay_ratio=2, alpha=0.8, beta_start=0.4)
+    algorithm = dqn(gamma=0.9, loss_kind="huber", backup="munchausen", target_tau=0.1, target_weights="head")
+    return build(tagged_rows, algorithm, seed, tiny(), {"explore": epsilon_greedy(), "memory": memory})
+
+
 def hard_run(seed: int) -> Training:
     algorithm = dqn(gamma=0.9, loss_kind="mse", backup="max", target="hard", target_update_interval=4)
     return build(tagged_rows, algorithm, seed, tiny(), {"explore": Ucb(c=1.0), "memory": replay()})
@@ -72,20 +87,94 @@ def reinforce_run(seed: int) -> Training:
     algorithm = reinforce(
         samples=2, baseline="moving_average", entropy_coefficient=0.01, kl_coefficient=0.05, gamma=1.0
     )
-    return build(tagged_rows, algorithm, seed, tiny(), {"explore": Sample(temperature=0.8)})
+    return build(tagged_rows, algorithm, seed, tiny(), {"explore": Sample(temperature=0.8, top_k=0, top_p=1.0)})
 
 
 def self_critical_run(seed: int) -> Training:
-    return build(class_rows, reinforce(baseline="self_critical"), seed, tiny(), {"explore": Sample(temperature=1.0)})
+    return build(
+        class_rows,
+        reinforce(baseline="self_critical"),
+        seed,
+        tiny(),
+        {"explore": Sample(temperature=1.0, top_k=0, top_p=1.0)},
+    )
 
 
-RUNS = [supervised_run, dqn_run, hard_run, bandit_run, reinforce_run, self_critical_run]
+def sampling(algorithm: Any, seed: int) -> Training:
+    return build(tagged_rows, algorithm, seed, tiny(), {"explore": Sample(temperature=1.0, top_k=0, top_p=1.0)})
 
 
-def build(rows: Any, algorithm: Any, seed: int, model: Any, parts: dict[str, Any]) -> Training:
+def leave_one_out_run(seed: int) -> Training:
+    return sampling(reinforce(samples=2), seed)
+
+
+def mixed_run(seed: int) -> Training:
+    made = sampling(reinforce(samples=2), seed)
+    shown = list(range(12))
+    made.labelled = BatchSampler(shown, made.task.cost(shown), batch_tokens=200, most=5, seed=3)
+    made.label_coefficient = 0.3
+    return made
+
+
+def actor_critic_run(seed: int) -> Training:
+    return sampling(actor_critic(gamma=1.0), seed)
+
+
+def ppo_run(seed: int) -> Training:
+    return sampling(ppo(gamma=1.0, epochs=2, kl_coefficient=0.05), seed)
+
+
+def grpo_run(seed: int) -> Training:
+    return sampling(grpo(samples=2, epochs=2), seed)
+
+
+def linucb_run(seed: int) -> Training:
+    explore = LinUcb(alpha=0.5, ridge=1.0, refresh_batches=3, window_episodes=20)
+    return build(class_rows, dqn(), seed, tiny(), {"explore": explore})
+
+
+def thompson_run(seed: int) -> Training:
+    explore = Thompson(noise=0.3, ridge=1.0, refresh_batches=3, window_episodes=20)
+    return build(tagged_rows, dqn(), seed, tiny(), {"explore": explore, "memory": replay()})
+
+
+def noisy_run(seed: int) -> Training:
+    algorithm = dqn(gamma=0.9, loss_kind="huber")
+    made = build(tagged_rows, algorithm, seed, tiny(), {"explore": Noisy(sigma_start=0.5)}, frozenset({"noise"}))
+    assert any(name.startswith("head.noise.") for name, _ in made.policy.named_parameters())
+    return made
+
+
+def dropout_run(seed: int) -> Training:
+    return build(class_rows, dqn(), seed, tiny(), {"explore": DropoutThompson(p=0.3), "memory": replay()})
+
+
+RUNS = [
+    linucb_run,
+    thompson_run,
+    noisy_run,
+    dropout_run,
+    supervised_run,
+    dqn_run,
+    prioritised_run,
+    hard_run,
+    bandit_run,
+    reinforce_run,
+    self_critical_run,
+    leave_one_out_run,
+    mixed_run,
+    actor_critic_run,
+    ppo_run,
+    grpo_run,
+]
+
+
+def build(
+    rows: Any, algorithm: Any, seed: int, model: Any, parts: dict[str, Any], reads: frozenset[str] = frozenset()
+) -> Training:
     """A fresh training; ``seed`` decides the weights it starts from and nothing else."""
     task = bind(rows(40, seed=4), model)
-    policy = policy_of(model, task, algorithm.reads, seed)
+    policy = policy_of(model, task, algorithm.reads | reads, seed)
     torch.manual_seed(11)  # dropout
     return training(policy, task, algorithm, count=40, passes=6.0, **parts)
 
@@ -126,10 +215,16 @@ def test_stopped_and_gone_on_with_is_never_stopped(run: Any, tmp_path: Path) -> 
         (dqn_run, "memory_generator"),
         (dqn_run, "memory"),
         (dqn_run, "target"),
+        (prioritised_run, "memory"),
+        (prioritised_run, "target"),
         (dqn_run, "seen"),
         (hard_run, "explore"),
+        (linucb_run, "explore"),
+        (thompson_run, "explore"),
+        (noisy_run, "generator"),
         (reinforce_run, "algorithm"),
         (reinforce_run, "reference"),
+        (mixed_run, "labelled"),
     ],
 )
 def test_every_part_of_the_state_matters(run: Any, part: str) -> None:

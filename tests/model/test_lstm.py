@@ -197,8 +197,8 @@ def act(policy: TokenPolicy, observation: dict[str, Tensor], action: Tensor) -> 
     previous, stacked = torch.full((rows,), -1), []
     for t in range(decisions):
         state = State(t=t, previous=previous, length=torch.full((rows,), decisions), done=torch.zeros(rows).bool())
-        scores, cache = policy.step(cache, state)
-        stacked.append(scores)
+        output, cache = policy.step(cache, state)
+        stacked.append(output.scores)
         previous = action[:, t]
     return torch.stack(stacked, dim=1)
 

@@ -96,15 +96,24 @@ def replies(rows: int, width: int) -> Tensor:
 
 def act(policy: TokenPolicy, observation: dict[str, Tensor], action: Tensor) -> Tensor:
     """Scores [N, T, V] of stepping along known actions."""
+    return torch.stack([output.scores for output in acted(policy, observation, action)], dim=1)
+
+
+def act_values(policy: TokenPolicy, observation: dict[str, Tensor], action: Tensor) -> Tensor:
+    values = [output.value for output in acted(policy, observation, action)]
+    return torch.stack([value for value in values if value is not None], dim=1)
+
+
+def acted(policy: TokenPolicy, observation: dict[str, Tensor], action: Tensor) -> list[Output]:
     rows, decisions = action.shape
     cache = policy.begin(observation, rows // observation["id"].shape[0])
     previous, stacked = torch.full((rows,), -1), []
     for t in range(decisions):
         state = State(t=t, previous=previous, length=torch.full((rows,), decisions), done=torch.zeros(rows).bool())
-        scores, cache = policy.step(cache, state)
-        stacked.append(scores)
+        output, cache = policy.step(cache, state)
+        stacked.append(output)
         previous = action[:, t]
-    return torch.stack(stacked, dim=1)
+    return stacked
 
 
 def select(observation: dict[str, Tensor], rows: list[int]) -> dict[str, Tensor]:
@@ -219,6 +228,7 @@ def test_value_reads_the_states_that_give_the_scores(make: Callable[[], nn.Modul
         policy.value.weight.copy_(policy.body.get_output_embeddings().weight[9:10])
     output = policy(observation, action)
     torch.testing.assert_close(output.value, output.scores[..., 9], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(act_values(policy, observation, action), output.value, **CLOSE)
     assert build(make)(observation, action).value is None
 
 

@@ -8,9 +8,12 @@ import pytest
 import torch
 
 from rlft_cli.errors import RlftError, UsageError
+from rlft_cli.returns import imbalance_reward
 from rlft_cli.reward import Batch, Reward
 from rlft_cli.reward.accuracy import Accuracy
 from rlft_cli.reward.cost_matrix import CostMatrix
+from rlft_cli.reward.imbalanced import Imbalanced
+from rlft_cli.reward.shuffled import Shuffled
 
 LABELS = ["ham", "spam", "7"]
 
@@ -54,3 +57,46 @@ def test_costs_are_rows_of_a_matrix() -> None:
 def test_one_reference_per_episode(reward: Reward) -> None:
     with pytest.raises(RlftError, match="1 references for 2 episodes"):
         judge(reward, ["ham", "ham"], ["ham"])
+
+
+def test_rare_classes_pay_more_by_hand() -> None:
+    reward = Imbalanced(weights={"ham": 0.25}, default_weight=1.0)
+    assert judge(reward, ["ham", "spam", "spam", "7"], ["ham", "ham", "spam", "spam"]) == [0.25, -0.25, 1, -1]
+    assert judge(reward, ["ham"], ["never trained on"]) == [-1]
+
+
+def test_two_classes_pay_what_the_paper_pays() -> None:
+    """Against the pure function of the paper's equation."""
+    chosen, references = ["ham", "spam", "ham", "spam"], ["ham", "ham", "spam", "spam"]
+    right = torch.tensor([c == r for c, r in zip(chosen, references, strict=True)])
+    minority = torch.tensor([r == "spam" for r in references])
+    expected = imbalance_reward(right, minority, 0.1).tolist()
+    assert judge(Imbalanced(weights={"ham": 0.1}, default_weight=1.0), chosen, references) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("weight", [0, 1.5, -0.5, True, "much"])
+def test_weights_are_numbers_in_range(weight: Any) -> None:
+    with pytest.raises(UsageError, match=r"reward\.weights\.ham"):
+        Imbalanced(weights={"ham": weight}, default_weight=1.0)
+
+
+def test_weights_name_labels_of_the_task() -> None:
+    with pytest.raises(UsageError, match=r"names the label 'sapm'.*its labels are: ham, spam, 7"):
+        judge(Imbalanced(weights={"sapm": 0.5}, default_weight=1.0), ["ham"], ["ham"])
+
+
+def test_shuffled_rewards_are_those_of_others() -> None:
+    # right: 1 0 1 1; each is paid what the text two further on earned
+    chosen, references = ["ham", "ham", "7", "spam"], ["ham", "spam", "7", "spam"]
+    assert judge(Shuffled(language="en"), chosen, references) == [1, 1, 1, 0]
+    assert judge(Shuffled(language="en"), ["ham"], ["ham"]) == [0], "nobody to exchange with"
+
+
+def test_shuffled_words_are_exchanged_across_sentences() -> None:
+    # right: 1 0 1 | 0, each paid what the decision two further on in the batch earned: 1 0 1 0
+    mask = torch.tensor([[True, True, True], [True, False, False]])
+    action = torch.tensor([[0, 0, 1], [1, 2, 2]])
+    batch = Batch(references=[["O", "B-X", "B-X"], ["O"]], predictions=[], labels=["O", "B-X", "I-X"])
+    assert Shuffled(language="en")(action, mask, batch).tolist() == [[1, 0, 1], [0, 0, 0]]
+    action = torch.tensor([[0, 1, 0], [1, 2, 2]])  # right: 1 1 0 | 0
+    assert Shuffled(language="en")(action, mask, batch).tolist() == [[0, 0, 1], [1, 0, 0]]

@@ -1,30 +1,17 @@
-"""Golden values by hand arithmetic and closed forms for every function of returns.py."""
+"""Golden values by hand arithmetic and closed forms: scores, returns, targets, backups, KL."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
 
+from golden_values import D, close, t64
 from rlft_cli import returns
 from rlft_cli.episode import ILLEGAL_SCORE
-
-D = torch.float64
-
-
-def t64(values: Any) -> Tensor:
-    return torch.tensor(values, dtype=D)
-
-
-def close(one: Tensor, other: Any, tolerance: float = 1e-12) -> None:
-    assert one.shape == t64(other).shape
-    assert (one.to(D) - t64(other)).abs().max() < tolerance, (one, other)
-
 
 # -- distributions -------------------------------------------------------------------------------------------------
 
@@ -239,3 +226,33 @@ def test_functions_keep_the_precision_of_their_input(dtype: torch.dtype) -> None
         returns.dueling(x[:, :1], x, mask),
     ]
     assert {tensor.dtype for tensor in made} == {dtype}
+
+
+def test_spread_in_groups_is_unbiased() -> None:
+    """Every outcome of k = 3 rewards of 0 or 1, paid with chance p: Var(R) = p (1 - p), E[R]^2 = p^2."""
+    outcomes = torch.cartesian_prod(*[t64([0.0, 1.0])] * 3)
+    mask = torch.ones(3, 1, dtype=torch.bool)
+    for p in (0.1, 0.5, 0.9):
+        chance = (outcomes * p + (1 - outcomes) * (1 - p)).prod(1)
+        parts = [torch.stack(returns.spread_in_groups(row[:, None], 3, mask)) for row in outcomes]
+        close((chance[:, None] * torch.stack(parts)).sum(0), [p * (1 - p), p**2])
+
+
+def test_spread_in_groups_reads_what_all_samples_have() -> None:
+    # two examples of two samples; the second decision of the first example exists in one sample only
+    reward = t64([[2.0, math.nan], [0.0, 5.0], [1.0, 3.0], [1.0, 1.0]])
+    mask = torch.tensor([[True, False], [True, True], [True, True], [True, True]])
+    # Var 2, 0, 2 of means 1, 1, 2: mean variance 4/3, mean square (1 + 1 + 4) / 3 less Var / 2
+    variance, square = returns.spread_in_groups(reward, 2, mask)
+    close(torch.stack([variance, square]), [4 / 3, 2 - 2 / 3])
+    assert torch.stack(returns.spread_in_groups(reward, 2, torch.zeros_like(mask))).tolist() == [0.0, 0.0]
+    with pytest.raises(ValueError, match="at least 2"):
+        returns.spread_in_groups(reward, 1, mask)
+
+
+@pytest.mark.parametrize("p", [0.1, 0.25, 0.5])
+def test_spread_in_groups_gives_the_break_even_of_one_example(p: float) -> None:
+    """1 + Var / E[R]^2 = 1/p, as ``leave_one_out_break_even`` has it of a whole population."""
+    population = (torch.arange(20) < 20 * p).to(D)
+    variance, square = p * (1 - p), p**2
+    assert float(returns.leave_one_out_break_even(population)) == pytest.approx(1 + variance / square) == 1 / p

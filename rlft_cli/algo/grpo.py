@@ -1,0 +1,74 @@
+"""GRPO: PPO's clipped updates with the mean of a group of samples in place of a learned value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Annotated, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from rlft_cli.episode import Trajectory
+from rlft_cli.model import Output
+from rlft_cli.returns import action_log_prob, entropy, group_relative, kl_k1, ppo_clip_loss, returns_to_go
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grpo:
+    """loss_t = -min(rho_t A_t, clip(rho_t, 1 - eps, 1 + eps) A_t) - c_H H(pi(. | s_t)), rho = pi / mu.
+
+    A is the return less the mean over the ``samples`` of one example (Shao et al. 2024, sec. 4.1; Liu et al. 2025), and
+    with ``scale_rewards`` over their standard deviation too. mu is the policy that acted: rho is 1 in the first epoch.
+    The KL to the reference policy is paid in the reward. Decisions count alike, however long their episode is.
+    """
+
+    on_policy: ClassVar[bool] = True
+    needs: ClassVar[str] = "rewards"
+    decisions: ClassVar[tuple[str, ...]] = ("tags", "classes", "tokens")
+
+    samples: Annotated[int, "[2, inf)"]
+    epochs: Annotated[int, "[1, inf)"]
+    clip_range: Annotated[float, "(0, 1)"]
+    scale_rewards: bool
+    credit: Literal["return_to_go", "episode"]
+    gamma: Annotated[float, "[0, 1]"]
+    entropy_coefficient: Annotated[float, "[0, inf)"]
+    kl_coefficient: Annotated[float, "[0, inf)"]
+    state: dict[str, Tensor] = field(init=False, default_factory=dict)
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """The reference policy where a KL is paid."""
+        return frozenset({"reference"}) if self.kl_coefficient > 0 else frozenset()
+
+    @property
+    def uses_target(self) -> bool:
+        """Nothing is bootstrapped."""
+        return False
+
+    def values(self, scores: Tensor) -> Tensor:
+        """Scores are the logits of the policy; they stay as they are."""
+        return scores
+
+    def prepare(self, trajectory: Trajectory) -> Trajectory:
+        """Advantages [N, T] of returns over those of the group."""
+        mask = trajectory.mask
+        penalty = self.kl_coefficient * kl_k1(trajectory.log_prob, trajectory.reference_log_prob)
+        returns = self._credit(trajectory.reward - penalty, mask)
+        advantage = group_relative(returns, trajectory.samples, self.scale_rewards)
+        return replace(trajectory, advantage=torch.where(mask, advantage, torch.zeros_like(advantage)))
+
+    def _credit(self, reward: Tensor, mask: Tensor) -> Tensor:
+        """Return credited to each decision [N, T]: what followed it, or the whole episode's."""
+        if self.credit == "return_to_go":
+            return returns_to_go(reward, mask, self.gamma)
+        total = torch.where(mask, reward, torch.zeros_like(reward)).sum(1, keepdim=True)
+        return total.expand_as(reward)
+
+    def loss(self, output: Output, trajectory: Trajectory, target: Output | None) -> Tensor:
+        """Clipped surrogate [N, T] with the entropy bonus."""
+        log_prob = action_log_prob(output.scores, trajectory.action)
+        loss = ppo_clip_loss(log_prob, trajectory.log_prob, trajectory.advantage, self.clip_range)
+        if self.entropy_coefficient > 0:
+            loss = loss - self.entropy_coefficient * entropy(output.scores)
+        return loss

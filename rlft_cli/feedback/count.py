@@ -1,0 +1,60 @@
+"""The learner is told how many entities of each type a sentence has, and not which words they are."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rlft_cli.episode import Trajectory
+from rlft_cli.feedback import Signal, at_once
+from rlft_cli.metrics.alignment import per_decision
+from rlft_cli.metrics.bootstrap import Floats
+from rlft_cli.metrics.spans import check_words, spans
+
+if TYPE_CHECKING:
+    from rlft_cli.reward import Batch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Count:
+    """What the number g_k of entities of each type k says of the p_k that were predicted, at most.
+
+    A word of a predicted entity of type k is paid min(1, g_k / p_k): no more than so many of them can be right. A word
+    outside is paid 1 - m / n: at least m = sum_k max(0, g_k - p_k) of the n words outside should be in an entity (1 at
+    most where m > n). So a policy is paid in full where every count is right, for whatever words it chose: a signal
+    for a policy that has seen some labels, not one to begin with. One reaction a sentence: the counts.
+    """
+
+    reveals: ClassVar[str] = "rewards"
+    decisions: ClassVar[tuple[str, ...]] = ("tags",)
+    reads_reward: ClassVar[bool] = False
+    fresh: ClassVar[bool] = True
+    pays: ClassVar[str] = "decision"
+
+    def __call__(self, reward: Tensor, trajectory: Trajectory, batch: Batch, generator: torch.Generator) -> Signal:
+        """What the counts say of every word [N, T], in [0, 1]; the configured reward is not read."""
+        check_words(batch.predictions, batch.references)
+        rows = []
+        for prediction, reference in zip(batch.predictions, batch.references, strict=True):
+            rows.append(_paid(prediction, Counter(kind for _, _, kind in spans(reference))))
+        mask = trajectory.mask
+        return at_once(per_decision(rows, mask), mask, mask.any(1).long())
+
+
+def _paid(prediction: list[str], count: Counter[str]) -> Floats:
+    """Reward [T] of predicted tags, from the counts alone."""
+    predicted = spans(prediction)
+    mine = Counter(kind for _, _, kind in predicted)
+    outside = np.ones(len(prediction), dtype=bool)
+    reward = np.ones(len(prediction))
+    for start, end, kind in predicted:
+        outside[start:end] = False
+        reward[start:end] = min(1.0, count[kind] / mine[kind])
+    missed = sum((count - mine).values())  # Counter subtraction keeps what is above 0
+    reward[outside] = 1.0 - min(1.0, missed / max(1, int(outside.sum())))
+    return reward

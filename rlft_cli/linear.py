@@ -1,0 +1,118 @@
+"""Ridge regressions of the reward, one for each action, on features that change while they are trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rlft_cli.episode import Trajectory, from_rows
+
+_ROW = np.dtype([("action", "<i4"), ("reward", "<f4"), ("observed", "?")])
+_CHUNK_EPISODES = 32  # read at once when the regressions are made anew
+
+
+def absorb(inverse: Tensor, moment: Tensor, features: Tensor, action: Tensor, reward: Tensor) -> None:
+    """Add decisions, features [m, H], action [m], reward [m], to inverse [A, H, H] and moment [A, H], in place.
+
+    inv(A + Phi' Phi) = inv(A) - inv(A) Phi' inv(I + Phi inv(A) Phi') Phi inv(A) (Woodbury 1950; of one decision, Sherman
+    and Morrison 1950), b = b + Phi' r.
+    """
+    for a in action.unique().tolist():
+        chosen = action == a
+        for phi, r in zip(
+            features[chosen].split(inverse.shape[1]), reward[chosen].split(inverse.shape[1]), strict=True
+        ):
+            gain = inverse[a] @ phi.T  # [H, m]
+            seen = torch.eye(len(phi), dtype=phi.dtype, device=phi.device) + phi @ gain
+            smaller = inverse[a] - gain @ torch.linalg.solve(seen, gain.T)
+            inverse[a] = (smaller + smaller.T) / 2  # rounding would make it lopsided in time
+            moment[a] += phi.T @ r
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearRewards:
+    """theta_a = inv(A_a) b_a, A_a = ridge I + sum of phi phi', b_a = sum of phi r (Li et al. 2010, eq. 3).
+
+    Features of old decisions go stale as the network learns. Every ``refresh_batches`` batches of rewards (0: never) the
+    regressions are made anew from the latest ``window_episodes`` episodes, whose features are computed again (Riquelme et
+    al. 2018, section 4); what is older is forgotten. Kept are ids, actions and rewards, never features.
+    """
+
+    ridge: float
+    refresh_batches: int
+    window_episodes: int
+    state: dict[str, Tensor]  # of the explorer
+
+    def inverse(self, actions: int, like: Tensor) -> Tensor:
+        """inv(A_a) [A, H, H] float64, that of nothing seen at first; ``like`` [..., H] tells width and device."""
+        if "inverse" not in self.state:
+            width = like.shape[-1]
+            start = torch.eye(width, dtype=torch.float64, device=like.device) / self.ridge
+            self.state["inverse"] = start.repeat(actions, 1, 1)
+            self.state["moment"] = torch.zeros(actions, width, dtype=torch.float64, device=like.device)
+            self.state["batches"] = torch.zeros((), dtype=torch.int64)
+        for name in ("inverse", "moment"):  # resumed state lies on the processor
+            self.state[name] = self.state[name].to(like.device)
+        return self.state["inverse"]
+
+    def mean(self) -> Tensor:
+        """theta [A, H]."""
+        return torch.einsum("ahg,ag->ah", self.state["inverse"], self.state["moment"])
+
+    def observe(self, trajectory: Trajectory, features: Callable[[Trajectory], Tensor]) -> None:
+        """Add the decisions whose reward was told, or make everything anew where it is time."""
+        if "inverse" not in self.state:
+            return  # nothing was decided by this explorer: a log of another one
+        self.state["batches"] += 1
+        if self.refresh_batches:
+            self._keep(trajectory)
+            if int(self.state["batches"]) % self.refresh_batches == 0:
+                self._make_anew(features)
+                return
+        self._add(trajectory, features)
+
+    def _add(self, trajectory: Trajectory, features: Callable[[Trajectory], Tensor]) -> None:
+        told = trajectory.mask & trajectory.observed
+        if bool(told.any()):
+            phi, reward = features(trajectory)[told].double(), trajectory.reward[told].double()
+            absorb(self.state["inverse"], self.state["moment"], phi, trajectory.action[told], reward)
+
+    def _keep(self, trajectory: Trajectory) -> None:
+        """Append what is needed to make episodes again, and drop the oldest ones."""
+        new = {
+            "example": trajectory.observation["id"].repeat_interleave(trajectory.samples),
+            "length": trajectory.mask.sum(1),
+            "action": trajectory.action[trajectory.mask],
+            "reward": trajectory.reward[trajectory.mask],
+            "observed": trajectory.observed[trajectory.mask],
+        }
+        kept = {
+            name: torch.cat([self.state[name], x.cpu()]) if name in self.state else x.cpu() for name, x in new.items()
+        }
+        too_many = max(0, len(kept["length"]) - self.window_episodes)
+        decisions = int(kept["length"][:too_many].sum())
+        for name, column in kept.items():
+            self.state[name] = column[too_many if name in ("example", "length") else decisions :].clone()
+
+    def _make_anew(self, features: Callable[[Trajectory], Tensor]) -> None:
+        inverse = self.state["inverse"]
+        inverse.copy_(torch.eye(inverse.shape[1], dtype=inverse.dtype, device=inverse.device) / self.ridge)
+        self.state["moment"].zero_()
+        lengths = self.state["length"].tolist()
+        flat = np.empty(sum(lengths), _ROW)
+        for name in _ROW.names or ():
+            flat[name] = self.state[name].numpy()
+        episodes = np.split(flat, np.cumsum(lengths)[:-1])
+        order = sorted(range(len(lengths)), key=lengths.__getitem__)  # of like length together: little is padded
+        for at in range(0, len(order), _CHUNK_EPISODES):
+            some = order[at : at + _CHUNK_EPISODES]
+            chunk = from_rows(
+                example=[int(self.state["example"][n]) for n in some],
+                decisions=[episodes[n] for n in some],
+                truncated=[False] * len(some),
+            )
+            self._add(chunk.to(inverse.device), features)

@@ -1,0 +1,1 @@
+"""Problems small enough to enumerate, on which the truth can be computed."""
