@@ -83,6 +83,7 @@ def write_own(folder: Path, reward: str = "reward", loss: str = "loss") -> list[
     return ["--config-dir", str(folder), "algo=own"]
 
 
+@pytest.mark.slow
 def test_json_rows_have_the_five_keys(tmp_path: Path) -> None:
     done = process(tmp_path, "only=KL", "console=json")
     assert done.returncode == 0, done.stderr

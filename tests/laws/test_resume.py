@@ -282,6 +282,7 @@ def saved(run: Path) -> dict[str, Any]:
     return {"state": state, "heads": heads, "body": body}
 
 
+@pytest.mark.slow
 def test_interrupted_by_ctrl_c_and_resumed(tmp_path: Path) -> None:
     """The real command, stopped by a signal in another process, goes on to the weights of a run that was left alone."""
     call = (

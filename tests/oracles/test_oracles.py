@@ -32,7 +32,11 @@ def home(oracle: Oracle) -> str:
 
 def mutations() -> list[Any]:
     found = [(oracle, n) for oracle in oracles() for n in range(len(twins(home(oracle)).get(oracle.name, [None])))]
-    return [pytest.param(oracle, n, id=f"{oracle.name}-{n}") for oracle, n in found]
+    long = {"thompson", "epsilon_constant", "epsilon_inverse"}  # whole bandit runs, seconds each
+    return [
+        pytest.param(oracle, n, id=f"{oracle.name}-{n}", marks=[pytest.mark.slow] if oracle.name in long else [])
+        for oracle, n in found
+    ]
 
 
 @cache
