@@ -11,7 +11,7 @@ from torch import Tensor
 from rlft_cli.episode import Trajectory
 from rlft_cli.errors import UsageError
 from rlft_cli.model import Output
-from rlft_cli.returns import categorical_loss, categorical_projection, n_step_parts, shift_held
+from rlft_cli.returns import categorical_loss, categorical_projection, chosen_heads, n_step_parts, shift_held
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,14 +74,8 @@ class C51:
         lagging = target or output
         assert output.heads is not None and lagging.heads is not None  # "atoms" is in reads
         best = (output if self.double else lagging).scores.argmax(-1)
-        following = shift_held(torch.softmax(_of(lagging.heads, best).detach(), -1), self.n_step)  # [N, T, n]
+        following = shift_held(torch.softmax(chosen_heads(lagging.heads, best).detach(), -1), self.n_step)  # [N, T, n]
         partial, scale = n_step_parts(trajectory.reward, trajectory.discount, self.gamma, self.n_step)
         support = torch.linspace(self.lowest, self.highest, self.atoms, device=following.device)
         wanted = categorical_projection(support, following, partial, scale)
-        return categorical_loss(_of(output.heads, trajectory.action), wanted)
-
-
-def _of(heads: Tensor, action: Tensor) -> Tensor:
-    """Of heads [N, T, A, n] those of actions [N, T]: [N, T, n]."""
-    index = action[..., None, None].expand(*action.shape, 1, heads.shape[-1])
-    return heads.gather(-2, index).squeeze(-2)
+        return categorical_loss(chosen_heads(output.heads, trajectory.action), wanted)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from rlft_cli.episode import Trajectory
 from rlft_cli.model import Output
-from rlft_cli.returns import n_step_parts, quantile_huber, shift_held
+from rlft_cli.returns import chosen_heads, n_step_parts, quantile_huber, shift_held
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,13 +62,7 @@ class Quantile:
         lagging = target or output
         assert output.heads is not None and lagging.heads is not None  # "quantiles" is in reads
         best = (output if self.double else lagging).scores.argmax(-1)
-        following = shift_held(_of(lagging.heads, best).detach(), self.n_step)  # [N, T, n]
+        following = shift_held(chosen_heads(lagging.heads, best).detach(), self.n_step)  # [N, T, n]
         partial, scale = n_step_parts(trajectory.reward, trajectory.discount, self.gamma, self.n_step)
         wanted = partial[..., None] + scale[..., None] * following
-        return quantile_huber(_of(output.heads, trajectory.action), wanted, self.kappa)
-
-
-def _of(heads: Tensor, action: Tensor) -> Tensor:
-    """Of heads [N, T, A, n] those of actions [N, T]: [N, T, n]."""
-    index = action[..., None, None].expand(*action.shape, 1, heads.shape[-1])
-    return heads.gather(-2, index).squeeze(-2)
+        return quantile_huber(chosen_heads(output.heads, trajectory.action), wanted, self.kappa)

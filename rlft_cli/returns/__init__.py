@@ -19,6 +19,7 @@ from rlft_cli.returns.distributional import (
     categorical_loss,
     categorical_mean,
     categorical_projection,
+    chosen_heads,
     quantile_huber,
 )
 from rlft_cli.returns.divergence import kl_k1, kl_k2, kl_k3
@@ -63,6 +64,7 @@ __all__ = [
     "categorical_loss",
     "categorical_mean",
     "categorical_projection",
+    "chosen_heads",
     "clipped_value_loss",
     "cql_penalty",
     "denoised_reward",

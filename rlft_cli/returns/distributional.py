@@ -7,6 +7,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
+def chosen_heads(heads: Tensor, action: Tensor) -> Tensor:
+    """Of the n numbers of every action, heads [N, T, A, n], those of action [N, T]: [N, T, n]."""
+    index = action[..., None, None].expand(*action.shape, 1, heads.shape[-1])
+    return heads.gather(-2, index).squeeze(-2)
+
+
 def categorical_mean(logits: Tensor, support: Tensor) -> Tensor:
     """Q = sum_i z_i p_i of softmax(logits): [..., n], support [n] -> [...] (Bellemare et al. 2017, sec. 4)."""
     return (torch.softmax(logits, -1) * support).sum(-1)
