@@ -88,7 +88,7 @@ class TrainConfig:
     init: str | None
     console: ConsoleMode
     debug: bool
-    passes: Annotated[float, "(0, inf)"]
+    passes: Annotated[float, "[0, inf)"]
     optim: Optim
     warm_start: WarmStart
     selection: Selection

@@ -138,7 +138,7 @@ class Training:
     @property
     def done(self) -> float:
         """Part of the budget spent, 0 to 1."""
-        return min(1.0, self.seen / (self.passes * len(self.sampler)))
+        return min(1.0, self.seen / (self.passes * len(self.sampler))) if self.passes > 0 else 1.0
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that decides what comes next (law 3)."""

@@ -31,6 +31,14 @@ Runner = Callable[[Sequence[str], Path], int]  # (words after rlft, log file) ->
 
 
 @dataclass(frozen=True, kw_only=True)
+class Step:
+    """A command whose output rows read; made once, before the first of them."""
+
+    output: str  # file or folder, with $RUNS for that of the runs
+    words: tuple[str, ...]  # what follows ``rlft``
+
+
+@dataclass(frozen=True, kw_only=True)
 class Spec:
     """One row of a table: what is run, once per seed."""
 
@@ -44,12 +52,19 @@ class Spec:
     metrics: tuple[str, ...]  # of the test split; the first is the row's, the others stand beside it
     overrides: tuple[str, ...]  # further words of the command
     note: str  # what share of the data is used, and whatever else a reader must know
+    title: str = ""  # what the row shows, in words; the algorithm where nothing is said
+    typed: str | None = None  # algo= of the command, where the table calls it otherwise
+    before: tuple[Step, ...] = ()  # what makes the files that it reads
 
     def words(self, seed: int) -> list[str]:
-        """What follows ``rlft`` on the command line, with $RLFT_DATA for the folder of the data."""
-        algorithm = "supervised" if self.algorithm == "untrained" else self.algorithm
-        choices = (f"task={self.task}", f"algo={algorithm}", f"model={self.model}", f"feedback={self.feedback}")
-        return ["train", *choices, *self.overrides, f"seed={seed}"]
+        """What follows ``rlft``, with $RLFT_DATA for the folder of the data and $RUNS for that of the runs."""
+        groups = {
+            "task": self.task,
+            "algo": self.typed or self.algorithm,
+            "model": self.model,
+            "feedback": self.feedback,
+        }
+        return ["train", *(f"{group}={name}" for group, name in groups.items()), *self.overrides, f"seed={seed}"]
 
     def command(self, seed: int) -> str:
         """The command as a person types it."""
@@ -118,13 +133,37 @@ def make(
 
     Every finished run is written at once; a run folder without its row is what a kill left, and is made again.
     """
-    one_at_a_time = Lock()  # to write and to say
+    one_at_a_time, preparing = Lock(), Lock()  # to write and to say; to make what several rows read
+
+    def real(word: str) -> str:
+        return word.replace(f"${DATA_VARIABLE}", str(data)).replace("$RUNS", str(runs))
+
+    def prepared(step: Step) -> bool:
+        output = Path(real(step.output))
+        if output.exists():
+            return True
+        say("before that: " + " ".join(["rlft", *step.words]))
+        unfinished = output.with_name(f"unfinished-{output.name}")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.unlink(missing_ok=True)
+        output.parent.mkdir(parents=True, exist_ok=True)
+        log = output.with_name(f"{output.name}.log")
+        words = [real(word).replace(str(output), str(unfinished)) for word in step.words]
+        status = runner([*words, *_threads(jobs)], log)
+        if status != 0:
+            say(f"  failed with exit status {status}; the end of {log}:\n{_tail(log)}")
+            return False
+        unfinished.rename(output)
+        return True
 
     def run_one(spec: Spec, seed: int) -> str | None:
         folder, log = runs / spec.name / f"seed{seed}", runs / spec.name / f"seed{seed}.log"
         shutil.rmtree(folder, ignore_errors=True)
         folder.parent.mkdir(parents=True, exist_ok=True)
-        words = [word.replace(f"${DATA_VARIABLE}", str(data)) for word in spec.words(seed)]
+        with preparing:
+            if not all(prepared(step) for step in spec.before):
+                return spec.command(seed)
+        words = [real(word) for word in spec.words(seed)]
         say(f"{spec.name} seed {seed}: {spec.command(seed)}")
         start = time.perf_counter()
         status = runner([*words, *_threads(jobs), f"run_dir={folder}", "console=json"], log)
@@ -136,6 +175,7 @@ def make(
                 )
                 return spec.command(seed)
             run = read_run(spec, seed, read_json(folder / "result.json"), wall) | {"jobs": jobs}
+            run["curves"] = read_curves(folder / "metrics.jsonl", spec.metrics[0])
             shutil.rmtree(folder / "state", ignore_errors=True)  # only an unfinished run can be resumed from it
             rows = table.rows()
             kept = [] if again and seed == spec.seeds[0] else done_seeds(spec, rows.get(spec.name))
@@ -192,7 +232,7 @@ def read_run(spec: Spec, seed: int, result: Mapping[str, Any], wall_seconds: flo
             f"row {spec.name} says {spec.task}, {spec.feedback}; the run was {result['task']}, "
             f"{result['feedback']}: correct the row"
         )
-    used, selection, untrained = result["used"], result["selection"], spec.algorithm == "untrained"
+    used, selection = result["used"], result["selection"]
     return {
         "seed": seed,
         "command": spec.command(seed),
@@ -201,7 +241,7 @@ def read_run(spec: Spec, seed: int, result: Mapping[str, Any], wall_seconds: flo
         "also": {name: known[name] for name in spec.metrics[1:]},
         "seconds": result["seconds"]["train"],
         "wall_seconds": round(wall_seconds, 1),
-        "labels": 0 if untrained else used["label_examples"],  # read, but with a learning rate of 0
+        "labels": used["label_examples"],
         "reactions": used["reaction_episodes"],
         "reaction_decisions": used["reaction_decisions"],
         "dev_labels": result["examples"]["dev"] if selection["labels_of_dev_used"] else 0,
@@ -210,6 +250,18 @@ def read_run(spec: Spec, seed: int, result: Mapping[str, Any], wall_seconds: flo
         "versions": result["versions"],
         "git_commit": result["git_commit"],
     }
+
+
+def read_curves(log: Path, metric: str) -> dict[str, list[list[float]]]:
+    """What a run's log says of its main phase, as [reactions, value] pairs: the dev metric, and the regret at most 50 times."""
+    rows = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()] if log.exists() else []
+    rows = [row for row in rows if row["phase"] == "main" and "reactions" in row]
+    curves = {
+        name: [[row["reactions"], row[name]] for row in rows if name in row] for name in (f"dev.{metric}", "regret")
+    }
+    points = curves["regret"]
+    curves["regret"] = points[:: max(1, len(points) // 50)] + points[-1:]
+    return {name: found for name, found in curves.items() if found}
 
 
 def combine(spec: Spec, runs: Sequence[Mapping[str, Any]]) -> Row:
@@ -221,6 +273,7 @@ def combine(spec: Spec, runs: Sequence[Mapping[str, Any]]) -> Row:
         "name": spec.name,
         "data_set": spec.data_set,
         "task": spec.task,
+        "title": spec.title or spec.algorithm,
         "algorithm": spec.algorithm,
         "feedback": spec.feedback,
         "model": spec.model,

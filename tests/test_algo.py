@@ -20,6 +20,7 @@ from toy_training import (
     doubly_robust,
     dqn,
     dqnimb,
+    filtered_bc,
     grpo,
     ilql,
     ips,
@@ -524,6 +525,17 @@ def test_minority_is_chosen_above_the_exact_threshold(gamma: float) -> None:
     choose, leave = p * y[0] + (1 - p) * y[1], p * y[2] + (1 - p) * y[3]
     assert abs(choose - leave) < 1e-6
     assert (p + 0.05) * y[0] + (0.95 - p) * y[1] > (p + 0.05) * y[2] + (0.95 - p) * y[3]
+
+
+def test_filtered_behaviour_cloning_is_cross_entropy_on_what_paid() -> None:
+    scores = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(3))
+    reward = torch.tensor([[0.0, 0.6, 0.4], [1.0, 0.5, 0.0]])
+    told = episodes([[0, 1, 2], [3, 2, 1]], [3, 3], reward=reward)
+    each = -torch.log_softmax(scores, -1).gather(-1, told.action[..., None]).squeeze(-1)
+    found = filtered_bc().loss(Output(scores=scores, value=None), told, None)
+    close(found, torch.where(torch.tensor([[False, True, False], [True, False, False]]), each, 0.0))
+    found = filtered_bc(gamma=1.0).loss(Output(scores=scores, value=None), told, None)
+    close(found, torch.where(torch.tensor([[True, True, False], [True, False, False]]), each, 0.0))
 
 
 def enumerated(scores: Tensor, heads: Tensor | None) -> tuple[Output, Trajectory, Tensor]:

@@ -50,7 +50,7 @@ def test_the_default_has_no_fault(toy: Library) -> None:
         ("seed=1.5", "seed: expected a whole number in [0, 4294967295], got 1.5"),
         ("seed=true", "seed: expected a whole number in [0, 4294967295], got true"),
         ("seed=-1", "seed: expected a whole number in [0, 4294967295], got -1"),
-        ("passes=0", "passes: expected a number in (0, inf), got 0"),
+        ("passes=-1", "passes: expected a number in [0, inf), got -1"),
         ("optim.lr=true", "optim.lr: expected a number in [0, inf), got true"),
         ("optim.lr=null", "optim.lr: expected a number in [0, inf), got null"),
         ("optim.lrr=1", "optim.lrr: no such key; did you mean optim.lr?"),

@@ -30,8 +30,9 @@ def _script(name: str) -> ModuleType:
         sys.path.remove(str(SCRIPTS))
 
 
-rows, main_table, bench, matches, readme = map(
-    _script, ("_rows", "reproduce_main_table", "bench_training", "_matches", "readme_tables")
+rows, main_table, feedback_table, bench, matches, readme = map(
+    _script,
+    ("_rows", "reproduce_main_table", "reproduce_feedback_table", "bench_training", "_matches", "readme_tables"),
 )
 
 
@@ -191,11 +192,36 @@ def test_a_failed_row_is_told_with_the_end_of_its_log_and_the_others_go_on(tmp_p
     assert list(table.rows()) == ["wnut17/dqn"]
 
 
-def test_the_untrained_row_claims_no_labels(tmp_path: Path) -> None:
-    table, *_ = made(tmp_path, [spec("untrained")], Runner())
-    row = table.rows()["wnut17/untrained"]
-    assert "algo=supervised" in row["command"]
-    assert row["labels"] == 0
+def test_what_rows_read_is_made_once_before_them_and_whole_or_not_at_all(tmp_path: Path) -> None:
+    step = rows.Step(output="$RUNS/wnut17/log.jsonl", words=("simulate-logs", "output=$RUNS/wnut17/log.jsonl"))
+    made_of = [spec(name=f"wnut17/{name}", before=(step,)) for name in ("ips", "banditnet")]
+    train, logs = Runner(), []
+
+    def run(words: Sequence[str], log: Path) -> int:
+        if words[0] == "train":
+            return train(words, log)
+        logs.append(words)
+        Path(words[1].removeprefix("output=")).write_text("half of it" if len(logs) == 1 else "all of it")
+        return int(len(logs) == 1)
+
+    output = tmp_path / "runs/wnut17/log.jsonl"
+    _, failed, said = made(tmp_path, made_of[:1], run)  # type: ignore[arg-type]
+    assert failed == [made_of[0].command(1)] and not output.exists() and train.calls == []
+    assert any("exit status 1" in line for line in said)
+    _, failed, _ = made(tmp_path, made_of, run, jobs=2)  # type: ignore[arg-type]
+    assert failed == [] and len(train.calls) == 2
+    assert (output.read_text(), len(logs)) == ("all of it", 2)
+
+
+def test_the_curves_of_a_run_are_kept_short(tmp_path: Path) -> None:
+    log = tmp_path / "metrics.jsonl"
+    lines: list[dict[str, Any]] = [{"phase": "warm_start", "step": 1, "reactions": 0, "regret": 7}]
+    lines += [{"phase": "main", "step": n, "reactions": 10 * n, "regret": n} for n in range(1, 204)]
+    lines += [{"phase": "main", "step": 203, "reactions": 2030, "dev.f1": 0.4}, {"phase": "main", "step": 204}]
+    log.write_text("\n".join(map(json.dumps, lines)))
+    found = rows.read_curves(log, "f1")
+    assert found["dev.f1"] == [[2030, 0.4]]
+    assert found["regret"][0] == [10, 1] and found["regret"][-1] == [2030, 203] and len(found["regret"]) <= 53
 
 
 def test_a_row_that_says_something_else_than_its_run_is_refused(tmp_path: Path) -> None:
@@ -214,7 +240,7 @@ def test_every_row_of_the_main_table_is_a_command_that_rlft_accepts(tmp_path: Pa
 
     for name in {one.data_set for one in main_table.specs()}:
         (tmp_path / name).mkdir(exist_ok=True)
-    for one in [*main_table.specs(), *main_table.quick_specs()]:
+    for one in main_table.specs():
         words = [word.replace("$RLFT_DATA", str(tmp_path)) for word in one.words(1)]
         assert main([*words, "--cfg", "job"]) == 0
 
@@ -416,6 +442,17 @@ def test_a_readme_without_markers_or_results_is_refused(results: Path) -> None:
 
 
 # -- for real ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_every_row_of_the_feedback_table_is_a_command_that_rlft_accepts(tmp_path: Path) -> None:
+    from rlft_cli.cli import main
+
+    for name in {one.data_set for one in feedback_table.specs()}:
+        (tmp_path / name).mkdir(exist_ok=True)
+    for one in [*feedback_table.specs(), *feedback_table.quick_specs()]:
+        words = [word.replace("$RLFT_DATA", str(tmp_path)) for word in one.words(1)]
+        assert main([*words, "--cfg", "job"]) == 0
 
 
 @pytest.mark.slow

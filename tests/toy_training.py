@@ -18,6 +18,7 @@ from rlft_cli.algo.c51 import C51
 from rlft_cli.algo.doubly_robust import DoublyRobust
 from rlft_cli.algo.dqn import Dqn
 from rlft_cli.algo.dqnimb import Dqnimb
+from rlft_cli.algo.filtered_bc import FilteredBc
 from rlft_cli.algo.grpo import Grpo
 from rlft_cli.algo.ilql import Ilql
 from rlft_cli.algo.ips import Ips
@@ -225,6 +226,10 @@ def dqnimb(**changes: Any) -> Dqnimb:
 def ips(**changes: Any) -> Ips:
     settings: dict[str, Any] = {"clip": 20.0, "translation": 0.0, "gamma": 0.0}
     return Ips(**(settings | changes))
+
+
+def filtered_bc(**changes: Any) -> FilteredBc:
+    return FilteredBc(**({"threshold": 0.5, "gamma": 0.0} | changes))
 
 
 def doubly_robust(**changes: Any) -> DoublyRobust:

@@ -143,6 +143,8 @@ def _phase(this: Run, phase: str, state: dict[str, Any] | None) -> None:
     if state is not None:
         _restore(this, training, state)
     looked = _looks(this, training.seen / len(training.sampler))  # by the place alone: a resumed run looks alike
+    if training.done >= 1.0:  # passes=0: what the warm start gave is all
+        _look(this, training, Progress(step=0, passes=0.0, done=1.0, pass_ended=True, signals={}))
     clock = time.perf_counter()
     try:
         for progress in learn(training):
@@ -155,7 +157,7 @@ def _phase(this: Run, phase: str, state: dict[str, Any] | None) -> None:
                 this.seconds += time.perf_counter() - clock
                 if due:
                     looked = _looks(this, progress.passes)
-                    _look(this, progress)
+                    _look(this, training, progress)
                 _save_state(this, training)
                 clock = time.perf_counter()
             if this.stop:
@@ -226,7 +228,7 @@ def _mean(values: list[float]) -> float:
     return sum(values) / len(values)
 
 
-def _look(this: Run, progress: Progress) -> None:
+def _look(this: Run, training: Training, progress: Progress) -> None:
     """Evaluate on dev, and keep the checkpoint where it is the best by the selection rule."""
     found = this.setup.evaluator(this.config.evaluation).evaluate(this.setup.policy, this.setup.ids["dev"], this.reward)
     primary = this.setup.task.primary
@@ -238,6 +240,7 @@ def _look(this: Run, progress: Progress) -> None:
             "phase": this.phase,
             "step": progress.step,
             "passes": round(progress.passes, 4),
+            "reactions": training.counts.reactions,
             **{f"dev.{name}": value for name, value in values.items()},
         },
     )

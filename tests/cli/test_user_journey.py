@@ -135,6 +135,16 @@ def test_the_checkpoint_is_the_one_that_the_rule_selects(rlft: Any, ner: Path, r
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("fraction", [0.0, 0.5])
+def test_without_passes_a_run_is_what_the_others_start_from(rlft: Any, ner: Path, fraction: float) -> None:
+    words = ("algo=dqn", f"warm_start.fraction={fraction}", "warm_start.passes=2", *NER)
+    assert rlft(*TRAIN, *words, "passes=0", "run_dir=start").status == 0
+    assert rlft(*TRAIN, *words, "passes=1", "optim.lr=0", "optim.head_lr=0", "run_dir=still").status == 0
+    start, still = result("start"), result("still")
+    assert (start["used"]["reactions"], start["used"]["label_examples"] > 0) == (0, fraction > 0)
+    assert start["test"] == still["test"]
+
+
 def test_a_selection_rule_that_does_not_exist(rlft: Any, ner: Path) -> None:
     done = rlft(*TRAIN, *NER, "selection.by=dev_metrics")
     done.refused(2, "selection.by: expected one of dev_metric, dev_reward, last, got 'dev_metrics'", "did you mean")
