@@ -10,18 +10,13 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import yaml
-from _rows import REPOSITORY
+from _figures import Curve, draw
 
 from rlft_cli.errors import RlftError, UsageError
-
-assert REPOSITORY.is_dir()  # _rows puts this checkout on the path
-
-Curve = tuple[list[float], list[float]]  # reactions, regret
 
 
 def curve(run: Path) -> tuple[str, Curve]:
@@ -37,31 +32,6 @@ def curve(run: Path) -> tuple[str, Curve]:
     return name, ([0.0, *(float(x) for x, _ in found)], [0.0, *(float(y) for _, y in found)])
 
 
-def together(curves: Sequence[Curve]) -> tuple[np.ndarray, np.ndarray]:
-    """Reactions [x] that all curves reach, and the regret of each there [n, x]."""
-    ends = min(reactions[-1] for reactions, _ in curves)
-    points = np.linspace(0, ends, 200)
-    return points, np.stack([np.interp(points, reactions, regret) for reactions, regret in curves])
-
-
-def draw(curves: Mapping[str, Sequence[Curve]], path: Path) -> None:
-    """Write the figure; RlftError without matplotlib."""
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise RlftError('figures need matplotlib; type: pip install "rlft[plot]"') from error
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
-    axes = figure.subplots()
-    for name, some in sorted(curves.items()):
-        reactions, regret = together(some)
-        axes.plot(reactions, regret.mean(0), label=f"{name} ({len(some)})" if len(some) > 1 else name)
-        axes.fill_between(reactions, regret.min(0), regret.max(0), alpha=0.2)
-    axes.set(xlabel="reactions", ylabel="regret (wrong decisions so far)", xlim=(0, None), ylim=(0, None))
-    axes.legend(title="explore (runs)")
-    FigureCanvasAgg(figure).print_png(str(path))
-
-
 def main(words: Sequence[str] | None = None) -> int:
     """Read the runs, draw, and say where the figure is."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -73,7 +43,8 @@ def main(words: Sequence[str] | None = None) -> int:
         for run in given.run:
             name, found = curve(run)
             curves.setdefault(name, []).append(found)
-        draw(curves, given.output)
+        some = dict(sorted(curves.items()))
+        draw(some, given.output, x="reactions", y="regret (wrong decisions so far)", legend="explore (runs)")
     except RlftError as error:
         print(f"plot_regret: error: {error}", file=sys.stderr)
         return error.exit_status

@@ -1,0 +1,43 @@
+"""Curves as PNG files, for the scripts that draw."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from _rows import REPOSITORY
+
+from rlft_cli.errors import RlftError
+
+assert REPOSITORY.is_dir()  # _rows puts this checkout on the path
+Curve = tuple[Sequence[float], Sequence[float]]  # x and y of the points
+
+
+def together(curves: Sequence[Curve]) -> tuple[np.ndarray, np.ndarray]:
+    """Points [x] that all curves reach, and the value of each there [n, x]."""
+    begin, end = max(x[0] for x, _ in curves), min(x[-1] for x, _ in curves)
+    points = np.linspace(begin, end, 200)
+    return points, np.stack([np.interp(points, x, y) for x, y in curves])
+
+
+def draw(curves: Mapping[str, Sequence[Curve]], path: Path, *, x: str, y: str, legend: str, title: str = "") -> None:
+    """Write a figure with one line for each name: the mean of its curves, and their range; RlftError without matplotlib."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise RlftError('figures need matplotlib; type: pip install "rlft[plot]"') from error
+    figure = Figure(figsize=(7.5, 4.5), layout="constrained")
+    axes = figure.subplots()
+    for name, some in curves.items():
+        points, values = together(some)
+        label = f"{name} ({len(some)})" if len(some) > 1 else name
+        if points[0] == points[-1]:  # a level that took no reaction
+            axes.axhline(values.mean(), label=label, linestyle="--", color=f"C{len(axes.lines)}")
+            continue
+        axes.plot(points, values.mean(0), label=label)
+        axes.fill_between(points, values.min(0), values.max(0), alpha=0.2)
+    axes.set(xlabel=x, ylabel=y, title=title, xlim=(0, None))
+    axes.legend(title=legend, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    FigureCanvasAgg(figure).print_png(str(path))

@@ -1,0 +1,80 @@
+"""Draws what docs/results/feedback.json holds: the dev metric and the regret against the number of reactions.
+
+python scripts/plot_feedback.py                # docs/results/feedback_<data set>.png and feedback_<data set>_regret.png
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from _figures import Curve, draw
+from _rows import REPOSITORY, Row, ended, read_json
+from _tables import METRIC_NAMES, NAMES
+
+from rlft_cli.errors import RlftError
+
+
+def learning(rows: Sequence[Row]) -> dict[str, list[Curve]]:
+    """Dev metric against reactions of every row that has them; what took none is a level."""
+    found: dict[str, list[Curve]] = {}
+    for row in rows:
+        if row["feedback"] == "logged":  # its reactions were not asked for one by one
+            continue
+        for run in row["runs"]:
+            points = run["curves"].get(f"dev.{row['metric']}", [])
+            if row["algorithm"] == "supervised" and points:
+                points = [[0, max(value for _, value in points)]]
+            if points:
+                found.setdefault(row["title"], []).append(([x for x, _ in points], [y for _, y in points]))
+    return found
+
+
+def regret(rows: Sequence[Row]) -> dict[str, list[Curve]]:
+    """Regret against reactions of the rows from reactions alone."""
+    found: dict[str, list[Curve]] = {}
+    for row in rows:
+        for run in row["runs"]:
+            points = run["curves"].get("regret", [])
+            if points and row["labels"] == 0:
+                curve = ([0.0, *(x for x, _ in points)], [0.0, *(y for _, y in points)])
+                found.setdefault(row["title"].removeprefix("bandit alone, "), []).append(curve)
+    return found
+
+
+def figures(content: Mapping[str, Any], folder: Path) -> list[Path]:
+    """Draw them all; returns their paths."""
+    made = []
+    for data_set in dict.fromkeys(row["data_set"] for row in content["rows"]):
+        rows = [row for row in content["rows"] if row["data_set"] == data_set]
+        title, metric = NAMES.get(data_set, data_set), METRIC_NAMES[rows[0]["metric"]]
+        for end, curves, y in (
+            ("", learning(rows), f"dev {metric}"),
+            ("_regret", regret(rows), "regret (wrong decisions so far)"),
+        ):
+            if len(curves) > 1:
+                path = folder / f"feedback_{data_set}{end}.png"
+                draw(curves, path, x="reactions", y=y, legend="learned from (seeds)", title=title)
+                made.append(path)
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Read the results, draw, and say where the figures are."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    results = REPOSITORY / "docs/results"
+    parser.add_argument("--results", type=Path, default=results / "feedback.json", help="default: %(default)s")
+    parser.add_argument("--output", metavar="DIR", type=Path, default=results, help="default: %(default)s")
+    options = parser.parse_args(arguments)
+    made = figures(read_json(options.results), options.output)
+    if not made:
+        raise RlftError(f"{options.results} has no curves yet; make rows with scripts/reproduce_feedback_table.py")
+    print("\n".join(str(path) for path in made))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(ended(main))
