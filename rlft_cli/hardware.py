@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import sys
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -30,6 +32,8 @@ class Hardware:
         if self.threads is not None:
             torch.set_num_threads(self.threads)
         on_cpu = self.device == "cpu" or not gpu
+        if on_cpu and sys.platform == "linux":
+            _keep_freed_memory()
         AcceleratorState._reset_state()  # of a run before this one, in a sweep, with another precision
         return Accelerator(cpu=on_cpu, mixed_precision="bf16" if self._bf16(on_cpu) else "no")
 
@@ -39,3 +43,20 @@ class Hardware:
         if on_cpu:  # without these instructions bfloat16 is emulated, slower than float32
             return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
         return torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
+_KEPT_BYTES = 1 << 30  # blocks up to this size, and as much of the free end of the heap, stay with the process
+
+
+def _keep_freed_memory() -> None:
+    """Tell glibc to keep freed blocks: else every large tensor is mapped anew, at one page fault for each 4 KiB.
+
+    A tenth of a training step in fp32 on a virtual machine (docs/decisions/0016). Other C libraries are left as they are.
+    """
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+        for option in (_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD):
+            libc.mallopt(option, _KEPT_BYTES)
+    except (OSError, AttributeError):  # no glibc
+        return

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from rlft_cli.model.dropout import PLAIN_ATTENTION, use_in
+
 
 def attention() -> str:
     """Name of the attention that trains fastest here.
@@ -18,12 +20,18 @@ def attention() -> str:
     return "sdpa" if torch.cuda.is_available() else "eager"
 
 
+def encoder_attention() -> str:
+    """The same for encoders, with a faster dropout on a processor."""
+    return "sdpa" if torch.cuda.is_available() else PLAIN_ATTENTION
+
+
 class EncoderBody(nn.Module):
     """A transformers encoder as ids -> hidden states."""
 
     def __init__(self, encoder: PreTrainedModel) -> None:
         super().__init__()
         self.encoder = encoder
+        use_in(self.encoder)
         self.width: int = encoder.config.hidden_size
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
