@@ -32,8 +32,6 @@ class Hardware:
         if self.threads is not None:
             torch.set_num_threads(self.threads)
         on_cpu = self.device == "cpu" or not gpu
-        if on_cpu and sys.platform == "linux":
-            _keep_freed_memory()
         AcceleratorState._reset_state()  # of a run before this one, in a sweep, with another precision
         return Accelerator(cpu=on_cpu, mixed_precision="bf16" if self._bf16(on_cpu) else "no")
 
@@ -49,11 +47,13 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 _KEPT_BYTES = 1 << 30  # blocks up to this size, and as much of the free end of the heap, stay with the process
 
 
-def _keep_freed_memory() -> None:
+def keep_freed_memory() -> None:
     """Tell glibc to keep freed blocks: else every large tensor is mapped anew, at one page fault for each 4 KiB.
 
     A tenth of a training step in fp32 on a virtual machine (docs/decisions/0016). Other C libraries are left as they are.
     """
+    if sys.platform != "linux":
+        return
     try:
         libc = ctypes.CDLL("libc.so.6")
         for option in (_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD):

@@ -37,6 +37,7 @@ from rlft_cli import pipeline
 from rlft_cli.config import check, config_folder
 from rlft_cli.episode import demonstrate
 from rlft_cli.errors import UsageError
+from rlft_cli.hardware import keep_freed_memory
 from rlft_cli.learner import learn
 from rlft_cli.options import Library
 from rlft_cli.sampler import BatchSampler
@@ -88,6 +89,7 @@ def _setup(plan: Plan, laps: int) -> pipeline.Setup:
 
 def run_learner(plan: Plan, laps: int, gate: Gate) -> None:
     """rlft's own loop, whichever algorithm the words choose; no evaluation, no files."""
+    keep_freed_memory()  # as rlft train does
     setup = _setup(plan, laps)
     training, steps, waiting = pipeline.main_training(setup), 0, True
     progress = learn(training)
@@ -101,6 +103,7 @@ def run_learner(plan: Plan, laps: int, gate: Gate) -> None:
 
 def run_bare(plan: Plan, laps: int, gate: Gate) -> None:
     """Forward, cross-entropy, backward, clip, step on rlft's batches, which are collated before the lap begins."""
+    keep_freed_memory()
     setup = _setup(plan, laps)
     policy, device, training = setup.policy, setup.accelerator.device, pipeline.main_training(setup)
     optimizer = torch.optim.AdamW(policy.parameters(), lr=training.optim.lr, fused=True)

@@ -5,7 +5,8 @@
     python scripts/bench_training.py --quick           # small sizes, under two minutes; shows that all runs
 
 All contenders of a group train in processes of their own and take turns, lap by lap (A B C A B C ...), on the same
-examples; a lap is one pass over them, the first one is for warming up, and ratios are taken within a round.
+examples; a lap is one pass over them, the first one is for warming up, and ratios are taken within a round. With --only,
+the other groups stay in the results file where machine and settings are the same.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from _matches import COMMAND_LINE_SECONDS, Comparison, Group, Plan, steps_group, trainer_group
-from _rows import DATA_VARIABLE, REPOSITORY, ended, machine, write_json
+from _rows import DATA_VARIABLE, REPOSITORY, ended, machine, read_json, write_json
 
 from rlft_cli.console import Console
 from rlft_cli.errors import RlftError, UsageError
@@ -315,16 +316,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         },
         "rows": [],
     }
+    kept = [row for row in _measured_before(path, content) if row["group"] not in names]
+    order = ["command_line", *groups]
     for name in names:
         console.line(f"measuring {name} ({time.perf_counter() - start:.0f} s so far)", group=name)
         found = command_line(repetitions) if name == "command_line" else measure(groups[name], repetitions)
-        content["rows"] += found
+        kept += [{**row, "group": name} for row in found]
+        content["rows"] = sorted(kept, key=lambda row: order.index(row["group"]))
         content["seconds"] = round(time.perf_counter() - start, 1)
         write_json(path, content)
     show(console, content["rows"])
     missed = [row["name"] for row in content["rows"] if row["met"] is False]
     console.line(f"{content['seconds']:.0f} seconds; written to {path}; targets missed: {', '.join(missed) or 'none'}")
     return 1 if missed else 0
+
+
+def _measured_before(path: Path, content: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The rows of a results file from this machine with these settings, whose groups need not be measured again."""
+    if not path.exists():
+        return []
+    found = read_json(path)
+    same = {**found["machine"], "load": None} == {**content["machine"], "load": None}
+    return list(found["rows"]) if same and found["settings"] == content["settings"] else []
 
 
 def without_folder(words: Sequence[str]) -> list[str]:

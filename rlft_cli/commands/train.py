@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from rlft_cli import artifact, pipeline
 from rlft_cli.console import Cell, Console
 from rlft_cli.errors import RlftError, UsageError
+from rlft_cli.hardware import keep_freed_memory
 from rlft_cli.learner import NonFiniteError, Progress, Training, learn
 from rlft_cli.metrics.bootstrap import Interval
 from rlft_cli.reactions import Counts
@@ -66,6 +67,7 @@ def run(config: DictConfig, console: Console) -> None:
             f"rlft train was started as {os.environ['WORLD_SIZE']} processes (WORLD_SIZE), which would all write the same "
             "run; it runs as one process for now: start it without a launcher"
         )
+    keep_freed_memory()
     if config.resume is not None:
         config, folder = _resumed_config(config)
         console.line(f"going on with {folder}")
