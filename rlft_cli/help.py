@@ -50,12 +50,24 @@ complete -F _rlft rlft
 _rlft() {
     local -a words_found
     words_found=("${(@f)$(rlft completion words "${LBUFFER}")}")
-    if [[ -n "${words_found[1]}" ]]; then compadd -Q -S '' -- "${words_found[@]}"; else _files; fi
+    if [[ -n "${words_found[1]}" ]]; then
+        compadd -Q -S '' -- "${words_found[@]}"
+    else
+        compset -P '*='  # what stands before it is no part of a path
+        _files
+    fi
 }
 compdef _rlft rlft
 """,
     "fish": """function __rlft_complete
-    rlft completion words (commandline -cp)
+    set -l found (rlft completion words (commandline -cp))
+    if test (count $found) -gt 0
+        printf '%s\\n' $found
+    else  # a path, after a key or alone
+        set -l typed (commandline -ct)
+        set -l key (string match -r '^[^=]*=' -- $typed)
+        printf "$key%s\\n" (__fish_complete_path (string replace -r '^[^=]*=' '' -- $typed))
+    end
 end
 complete -c rlft -f -a '(__rlft_complete)'
 """,

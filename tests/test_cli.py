@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -293,11 +294,32 @@ def test_completed_words(toy: Toy, words: list[str], found: list[str]) -> None:
     assert complete(Library([toy.configs]), words) == found
 
 
-def test_completion_works_in_bash(tmp_path: Path) -> None:
-    script = tmp_path / "rlft"
+def path_with_rlft(folder: Path) -> str:
+    """A PATH on which this checkout is the command rlft."""
+    script = folder / "rlft"
     code = "import sys; from rlft_cli.cli import main; sys.exit(main())"
     script.write_text(f"#!/bin/sh\nPYTHONPATH={REPOSITORY} exec {sys.executable} -c '{code}' \"$@\"\n")
     script.chmod(0o755)
+    return f"{folder}:{os.environ['PATH']}"
+
+
+@pytest.mark.skipif(shutil.which("fish") is None, reason="fish is not installed")
+def test_completion_works_in_fish(tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    asked = "".join(f"complete -C '{line}'; " for line in ("rlft train algo=superv", "rlft eval checkpoint=ru"))
+    done = subprocess.run(
+        ["fish", "--no-config", "-c", f"rlft completion fish | source; {asked}"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PATH": path_with_rlft(tmp_path)},
+        check=True,
+    )
+    assert (done.stdout.split(), done.stderr) == (["algo=supervised", "checkpoint=runs/"], "")
+
+
+def test_completion_works_in_bash(tmp_path: Path) -> None:
+    path = path_with_rlft(tmp_path)
 
     def press_tab(line: str) -> list[str]:
         # the function that <TAB> calls, in the state in which bash calls it; "=" is a word break of its own
@@ -306,7 +328,7 @@ def test_completion_works_in_bash(tmp_path: Path) -> None:
             ["bash", "-c", program + 'printf "%s\\n" "${COMPREPLY[@]}"', "bash", line],
             capture_output=True,
             text=True,
-            env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
+            env={**os.environ, "PATH": path},
             check=True,
         )
         assert done.stderr == ""
