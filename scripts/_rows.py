@@ -201,8 +201,21 @@ def _threads(jobs: int) -> list[str]:
     return [f"hardware.threads={max(1, (os.cpu_count() or 1) // jobs)}"] if jobs > 1 else []
 
 
+def borrowed(spec: Spec, table: Table) -> list[dict[str, Any]]:
+    """Runs of the tables beside this one that the same command made, with the metrics that the row shows."""
+    found = []
+    for path in sorted(table.path.parent.glob("*.json")):
+        rows = read_json(path).get("rows", []) if path != table.path else []
+        runs = [run for row in rows for run in row.get("runs", [])]
+        found += [run for run in done_seeds(spec, {"runs": runs}) if set(run["also"]) >= set(spec.metrics[1:])]
+    return list({run["seed"]: run for run in found if run["metric"] == spec.metrics[0]}.values())
+
+
 def _missing(specs: Sequence[Spec], table: Table, again: bool) -> Iterator[tuple[Spec, int]]:
     for spec in specs:
+        rows = table.rows()
+        if not again and spec.name not in rows and (runs := borrowed(spec, table)):
+            table.write({**rows, spec.name: combine(spec, runs)})
         row = table.rows().get(spec.name)
         finished = set() if again else {run["seed"] for run in done_seeds(spec, row)}
         yield from ((spec, seed) for seed in spec.seeds if seed not in finished)

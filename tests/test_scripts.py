@@ -58,7 +58,7 @@ def result(words: Sequence[str], value: float = 0.4) -> dict[str, Any]:
     metric = {"value": value, "low": value - 0.1, "high": value + 0.1}
     bandit = chosen["feedback"] == "bandit"
     used = {
-        "label_examples": 5 if bandit else 100,
+        "label_examples": 5 if bandit else 0 if chosen.get("passes") == "0" else 100,
         "label_decisions": 50,
         "reaction_episodes": 600 if bandit else 0,
         "reaction_decisions": 9000 if bandit else 0,
@@ -140,6 +140,18 @@ def test_finished_rows_are_kept_and_changed_ones_made_again(tmp_path: Path) -> N
     assert table.rows()["wnut17/dqn"]["command"].endswith("passes=2 seed=1")
     made(tmp_path, [spec("supervised"), changed], runner, again=True)
     assert len(runner.calls) == 3
+
+
+def test_a_run_of_another_table_is_not_made_twice(tmp_path: Path) -> None:
+    made(tmp_path, [spec(seeds=(1, 2))], Runner())
+    other = rows.Table(path=tmp_path / "other.json", about="a test", order=("wnut17/again", "wnut17/else"))
+    again = [spec(name="wnut17/again", seeds=(1, 2, 3)), spec(name="wnut17/else", metrics=("f1_conlleval",))]
+    runner = Runner()
+    failed = rows.make(again, other, runs=tmp_path / "r", data=Path("/data"), runner=runner, say=lambda text: None)
+    assert failed == []
+    folders = [next(word for word in call if word.startswith("run_dir=")) for call in runner.calls]
+    assert [folder.partition("/r/")[2] for folder in folders] == ["wnut17/again/seed3", "wnut17/else/seed1"]
+    assert other.rows()["wnut17/again"]["seeds"] == [1, 2, 3]
 
 
 def test_a_changed_note_is_told_without_a_new_run(tmp_path: Path) -> None:
@@ -260,6 +272,7 @@ def test_rows_are_chosen_by_name() -> None:
     every = main_table.specs()
     assert [one.name for one in rows.chosen(every, "trec6/dqn,wnut17")] == [
         "wnut17/supervised",
+        "wnut17/start",
         "wnut17/dqn",
         "wnut17/reinforce",
         "trec6/dqn",
@@ -269,7 +282,8 @@ def test_rows_are_chosen_by_name() -> None:
 
 
 def filled_results(folder: Path) -> dict[str, Any]:
-    table, *_ = made(folder, [spec("untrained"), spec("supervised"), spec("dqn", seeds=(1, 2, 3))], Runner())
+    still = spec("untrained", typed="supervised", overrides=("passes=0",))
+    table, *_ = made(folder, [still, spec("supervised"), spec("dqn", seeds=(1, 2, 3))], Runner())
     return json.loads(table.path.read_text())  # type: ignore[no-any-return]
 
 
