@@ -23,7 +23,7 @@ from rlft_cli.data.logs import Log, read_log
 from rlft_cli.errors import RlftError, UsageError
 from rlft_cli.evaluation import Evaluator
 from rlft_cli.feedback.logged import Logged
-from rlft_cli.learner import Optim, Training
+from rlft_cli.training import Optim, Training
 from rlft_cli.model import Codec
 from rlft_cli.model.tokens import TokenPolicy
 from rlft_cli.model.words import save_heads

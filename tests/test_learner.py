@@ -14,7 +14,11 @@ from rlft_cli.episode import blank
 from rlft_cli.evaluation import Evaluator
 from rlft_cli.explore.epsilon_greedy import EpsilonGreedy
 from rlft_cli.explore.sample import Sample
-from rlft_cli.learner import NonFiniteError, Training, _update, fold, learn, make_optimizer
+from rlft_cli.collect import fold
+from rlft_cli.finite import NonFiniteError
+from rlft_cli.learner import learn
+from rlft_cli.training import Training, make_optimizer
+from rlft_cli.update import update
 from rlft_cli.memory.latest import Latest
 from rlft_cli.memory.replay import Replay
 from rlft_cli.reward.sentence_f1 import SentenceF1
@@ -60,12 +64,12 @@ def test_three_updates_that_are_no_numbers_stop_with_the_batch(value: float) -> 
     healthy = made.policy.scores.detach().clone()  # type: ignore[operator, union-attr]
     made.policy.scores.data[0, 0, 0] = value  # type: ignore[index, union-attr]
     before = weights(made.policy)
-    assert _update(made, bad) == {"nonfinite": 1.0}
-    assert _update(made, bad) == {"nonfinite": 2.0}
+    assert update(made, bad) == {"nonfinite": 1.0}
+    assert update(made, bad) == {"nonfinite": 2.0}
     assert str(before) == str(weights(made.policy)), "a skipped update changes nothing"
     assert made.optimizer.state_dict()["state"] == {}
     with pytest.raises(NonFiniteError, match=r"3 updates in a row.*optim.lr") as caught:
-        _update(made, bad)
+        update(made, bad)
     assert torch.equal(caught.value.batch.action, bad.action) and caught.value.exit_status == 1
     made.policy.scores.data = healthy  # type: ignore[union-attr]
 
@@ -75,10 +79,10 @@ def test_a_good_update_in_between_starts_the_count_again() -> None:
     whole = made.policy.scores.detach().clone()  # type: ignore[operator, union-attr]
     for _ in range(3):
         made.policy.scores.data[0, 0, 0] = float("nan")  # type: ignore[index, union-attr]
-        _update(made, batch)
-        _update(made, batch)
+        update(made, batch)
+        update(made, batch)
         made.policy.scores.data.copy_(whole)  # type: ignore[operator, union-attr]
-        assert "loss" in _update(made, batch)
+        assert "loss" in update(made, batch)
         assert made.nonfinite == 0
 
 
@@ -171,7 +175,7 @@ def test_gradients_are_clipped_over_all_weights() -> None:
         step(*given)
 
     made.stepper.step = spy
-    norm = _update(made, batch)["grad_norm"]
+    norm = update(made, batch)["grad_norm"]
     assert norm > 1e-2, "what is reported is the norm before clipping"
     assert grabbed[0] == pytest.approx(1e-3, rel=1e-3)
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from rlft_cli import artifact
 from rlft_cli.episode import Trajectory, blank
-from rlft_cli.learner import _update
+from rlft_cli.update import update
 from rlft_cli.memory.prioritised import Prioritised
 from toy_training import TablePolicy, bind, dqn, optim, plain_gradient_steps, tagged_rows, tiny, training
 
@@ -132,7 +132,7 @@ def gradient(weight: list[float], held: Any) -> Tensor:
     plain_gradient_steps(made, 0.0)
     grabbed: list[Tensor] = []
     policy.scores.register_hook(lambda found: grabbed.append(found.clone()))
-    _update(made, batch)
+    update(made, batch)
     total: Tensor = torch.stack(grabbed).sum(0)
     return total
 

@@ -20,8 +20,10 @@ from omegaconf import DictConfig, OmegaConf
 from rlft_cli import artifact, pipeline
 from rlft_cli.console import Cell, Console
 from rlft_cli.errors import RlftError, UsageError
+from rlft_cli.finite import NonFiniteError
 from rlft_cli.hardware import keep_freed_memory
-from rlft_cli.learner import NonFiniteError, Progress, Training, learn
+from rlft_cli.learner import Progress, learn
+from rlft_cli.training import Training
 from rlft_cli.metrics.bootstrap import Interval
 from rlft_cli.reactions import Counts
 from rlft_cli.reward import Reward

@@ -14,9 +14,13 @@ from accelerate.state import AcceleratorState, PartialState
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from rlft_cli import update as update_module
 from rlft_cli.episode import Trajectory, demonstrate
 from rlft_cli.explore.epsilon_greedy import EpsilonGreedy
-from rlft_cli.learner import Training, _act, _update, learn
+from rlft_cli.collect import act
+from rlft_cli.learner import learn
+from rlft_cli.training import Training
+from rlft_cli.update import update
 from rlft_cli.memory.latest import Latest
 from toy_training import (
     bind,
@@ -62,13 +66,13 @@ def after_updates(
     fixed = demonstrate(task, {"id": torch.tensor(ids)}) if algorithm.needs == "labels" else paid(made, ids)
     before = weights(policy)
     for _ in range(3):
-        _update(made, fixed)
+        update(made, fixed)
     assert largest_difference(before, weights(policy)) > 1e-3
     return weights(policy)
 
 
 def paid(made: Training, ids: list[int]) -> Trajectory:
-    trajectory, _ = _act(made, ids)
+    trajectory, _ = act(made, ids)
     return trajectory
 
 
@@ -113,15 +117,13 @@ def test_averaging_each_micro_batch_by_itself_would_be_found(monkeypatch: pytest
     rows = tagged_rows(32, seed=1)
     right = after_updates(1, supervised(), rows, tiny())
 
-    from rlft_cli import learner
-
-    whole = learner._loss
+    whole = update_module.micro_batch_loss
 
     def wrong(t: Any, part: Any, drawn: Any) -> Any:
         loss, signals = whole(t, part, drawn)
         return loss / part.mask.sum() * 32 * 9 / 16, signals  # about as large as the right one
 
-    monkeypatch.setattr(learner, "_loss", wrong)
+    monkeypatch.setattr(update_module, "micro_batch_loss", wrong)
     assert largest_difference(right, after_updates(8, supervised(), rows, tiny())) > 100 * TOLERANCE
 
 
@@ -146,7 +148,7 @@ def _train(algorithm: str, rows: list[Any]) -> dict[str, Tensor]:
     everyone = paid(made, list(range(24)))  # greedy and without ties: the same in all processes
     mine = torch.arange(made.accelerator.process_index, 24, made.accelerator.num_processes)
     for _ in range(3):
-        _update(made, everyone.select(mine))
+        update(made, everyone.select(mine))
     return weights(policy)
 
 

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from rlft_cli.explore.epsilon_greedy import EpsilonGreedy
 from rlft_cli.explore.sample import Sample
-from rlft_cli.learner import Training, learn
+from rlft_cli.learner import learn
+from rlft_cli.training import Training
 from rlft_cli.memory.prioritised import Prioritised
 from rlft_cli.memory.replay import Replay
 from rlft_cli.sampler import BatchSampler

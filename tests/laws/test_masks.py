@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rlft_cli.episode import ILLEGAL_SCORE, Trajectory, blank
 from rlft_cli.explore.sample import Sample
-from rlft_cli.learner import _update
+from rlft_cli.update import update
 from toy_training import (
     TablePolicy,
     actor_critic,
@@ -89,7 +89,7 @@ def updated(name: str, hidden: float, score_shift: float = 0.0) -> tuple[dict[st
     plain_gradient_steps(made, 0.1)
     grabbed: list[Tensor] = []
     policy.scores.register_hook(lambda gradient: grabbed.append(gradient.clone()))
-    signals = _update(made, data)
+    signals = update(made, data)
     assert "loss" in signals, signals
     return weights(policy), grabbed[0]
 

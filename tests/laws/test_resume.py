@@ -25,7 +25,8 @@ from rlft_cli.explore.noisy import Noisy
 from rlft_cli.explore.sample import Sample
 from rlft_cli.explore.thompson import Thompson
 from rlft_cli.explore.ucb import Ucb
-from rlft_cli.learner import Training, learn
+from rlft_cli.learner import learn
+from rlft_cli.training import Training
 from rlft_cli.memory.prioritised import Prioritised
 from rlft_cli.memory.replay import Replay
 from rlft_cli.sampler import BatchSampler
