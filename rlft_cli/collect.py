@@ -16,7 +16,6 @@ from rlft_cli.explore.greedy import Greedy
 from rlft_cli.feedback import Signal
 from rlft_cli.finite import require_finite
 from rlft_cli.returns import action_log_prob
-from rlft_cli.reward import Batch
 from rlft_cli.training import Training
 
 
@@ -50,12 +49,11 @@ def collect(t: Training, ids: list[int]) -> tuple[dict[str, float], bool]:
     return signals, arrived is not None
 
 
-
 def _idle(t: Training, ids: list[int]) -> bool:
     """Take part in the update without a share of the batch: with an episode that counts for nothing (law 2)."""
     if t.memory.fresh:
-        width, k = t.task.demonstration(ids)[1].shape[1], t.algorithm.samples if t.algorithm.needs == "rewards" else 1
-        nothing = torch.zeros(k, width, dtype=torch.int64)
+        k = t.algorithm.samples if t.algorithm.needs == "rewards" else 1
+        nothing = torch.zeros(k, int(t.task.reset(t.inputs(ids), 1).length.max()), dtype=torch.int64)
         t.memory.add(blank({"id": torch.tensor(ids)}, nothing, nothing.bool()), t.task.cost(ids))
     return True
 
@@ -82,7 +80,7 @@ def _features(t: Training, trajectory: Trajectory) -> Tensor:
 
 
 def act(t: Training, ids: list[int]) -> tuple[Trajectory, Signal]:
-    """Roll out, judge, and let through what the feedback allows; labels stay on the reward's side (law 6)."""
+    """Roll out, and hear what the feedback lets through; labels stay on the judge's side (law 6)."""
     observation = t.inputs(ids)
     k = t.algorithm.samples
 
@@ -95,29 +93,18 @@ def act(t: Training, ids: list[int]) -> tuple[Trajectory, Signal]:
             t.policy, t.task, observation, t.explore, samples=k, progress=t.done, generator=t.generator, values=values
         )
         greedy = _greedy(t, observation) if "greedy" in t.algorithm.reads else None
-    if t.task.decisions != "tokens":
-        _regret(t, trajectory, ids)
+    if t.task.decisions != "tokens":  # before it is learned from; for the log alone
+        t.regret += t.judge.mistakes(trajectory, ids)
+        t.decided += int(trajectory.mask.sum())
     trajectory = _with_reference(t, trajectory)
-    signal = _feedback(t, trajectory, [i for i in ids for _ in range(k)])
+    signal = t.judge.tell(trajectory, [i for i in ids for _ in range(k)])
     trajectory = replace(trajectory, reward=signal.reward, observed=signal.observed)
     if greedy is not None:
-        told = _feedback(t, greedy, ids)
+        told = t.judge.tell(greedy, ids)
         t.counts.add(told)
         reward = told.reward.repeat_interleave(k, dim=0)
         trajectory = replace(trajectory, greedy_reward=fold(reward, trajectory.mask))
     return trajectory, signal
-
-
-def _regret(t: Training, trajectory: Trajectory, ids: list[int]) -> None:
-    """Add to the regret of the run, R = sum over decisions of r*(x) - r(x, a), for the log alone: nothing learns from it.
-
-    Counted for the reward that is 1 where a decision is that of the reference and 0 elsewhere, whatever the run is paid in:
-    there r* = 1, and the regret is the number of wrong decisions before they are learned from (METHODS 4).
-    """
-    right, _ = t.task.demonstration(ids)
-    wrong = trajectory.action != right.to(trajectory.action.device).repeat_interleave(trajectory.samples, dim=0)
-    t.regret += int((wrong & trajectory.mask).sum())
-    t.decided += int(trajectory.mask.sum())
 
 
 def _with_reference(t: Training, trajectory: Trajectory) -> Trajectory:
@@ -140,22 +127,8 @@ def _read(t: Training, log: Mapping[int, Any], ids: list[int]) -> tuple[Trajecto
     logged = from_rows(example=ids, decisions=[log[i] for i in ids], truncated=[False] * len(ids))
     logged = replace(logged.to(t.accelerator.device), observation=t.inputs(ids))
     logged = replace(logged, truncated=t.task.truncated(logged.action, logged.mask))
-    batch = Batch(references=[], predictions=[], labels=t.task.labels)
-    signal = t.feedback(logged.reward, logged, batch, t.feedback_generator)
+    signal = t.judge.pass_on(logged)
     return _with_reference(t, replace(logged, reward=signal.reward, observed=signal.observed)), signal
-
-
-def _feedback(t: Training, trajectory: Trajectory, ids: list[int]) -> Signal:
-    """What the learner is told of a trajectory whose rows belong to the examples ``ids`` [N]."""
-    batch = Batch(
-        references=t.task.references(ids),
-        predictions=t.task.decode(trajectory.action, trajectory.mask, ids),
-        labels=t.task.labels,
-    )
-    reward = torch.zeros_like(trajectory.reward)
-    if t.feedback.reads_reward:
-        reward = t.reward(trajectory.action, trajectory.mask, batch)
-    return t.feedback(reward, trajectory, batch, t.feedback_generator)
 
 
 def _greedy(t: Training, observation: dict[str, Tensor]) -> Trajectory:

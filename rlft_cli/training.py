@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from rlft_cli.algo import Algorithm
 from rlft_cli.explore import Explore
 from rlft_cli.feedback import Feedback
+from rlft_cli.judge import Judge
 from rlft_cli.memory import Memory
 from rlft_cli.reactions import Counts, OnTheWay
 from rlft_cli.reward import Reward
@@ -71,8 +72,8 @@ class Training:
     policy: Any  # an nn.Module that is a Policy; types have no "and"
     task: Task
     algorithm: Algorithm
-    reward: Reward
-    feedback: Feedback
+    reward: InitVar[Reward]  # both are the judge's
+    feedback: InitVar[Feedback]
     explore: Explore
     memory: Memory
     sampler: BatchSampler
@@ -92,16 +93,16 @@ class Training:
     label_coefficient: float = 0.0  # weight of their cross-entropy
     log: Mapping[int, Any] | None = None  # by example, what another policy did: arrays of ring.DECISION
 
-    def __post_init__(self) -> None:
-        """Build optimizer, generator and the copies of the policy that the algorithm needs."""
+    def __post_init__(self, reward: Reward, feedback: Feedback) -> None:
+        """Build judge, optimizer, generators and the copies of the policy that the algorithm needs."""
         self.optimizer = make_optimizer(self.policy, self.optim)
         self.wrapped, self.stepper = self.accelerator.prepare(self.policy, self.optimizer)
         self.generator = torch.Generator(device=self.accelerator.device)
         self.generator.manual_seed(self.seed * 1_000_003 + self.accelerator.process_index)
         self.memory_generator = torch.Generator()  # replay lives on the CPU
         self.memory_generator.manual_seed(self.seed * 7_368_787 + self.accelerator.process_index)
-        self.feedback_generator = torch.Generator()  # of noise and delays, apart from that of the actions
-        self.feedback_generator.manual_seed(self.seed * 5_915_587 + self.accelerator.process_index)
+        chance = torch.Generator().manual_seed(self.seed * 5_915_587 + self.accelerator.process_index)
+        self.judge = Judge(task=self.task, reward=reward, feedback=feedback, generator=chance)
         self.on_the_way = OnTheWay()
         self.seen_labels: set[int] = set()
         self.seen_reactions: set[int] = set()
@@ -132,7 +133,7 @@ class Training:
             "labelled": self.labelled.state_dict() if self.labelled else {},
             "generator": self.generator.get_state(),
             "memory_generator": self.memory_generator.get_state(),
-            "feedback_generator": self.feedback_generator.get_state(),
+            "feedback_generator": self.judge.generator.get_state(),
             "torch_generator": torch.get_rng_state(),
             "on_the_way": self.on_the_way.state_dict(),
             "step": self.step,
@@ -162,7 +163,7 @@ class Training:
             self.labelled.load_state_dict(state["labelled"])
         self.generator.set_state(state["generator"])
         self.memory_generator.set_state(state["memory_generator"])
-        self.feedback_generator.set_state(state["feedback_generator"])
+        self.judge.generator.set_state(state["feedback_generator"])
         torch.set_rng_state(state["torch_generator"])
         self.on_the_way.load_state_dict(state["on_the_way"])
         self.step, self.seen, self.nonfinite = state["step"], state["seen"], state["nonfinite"]

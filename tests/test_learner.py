@@ -302,7 +302,7 @@ def measured(made: Training, ids: list[int]) -> dict[str, float]:
         resamples=1,
         seed=1,
     )
-    found = evaluator.evaluate(made.policy, ids, made.reward).metrics
+    found = evaluator.evaluate(made.policy, ids, made.judge.reward).metrics
     return {name: metric["value"] for name, metric in found.items()}
 
 
