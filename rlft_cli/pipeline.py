@@ -26,7 +26,7 @@ from rlft_cli.feedback.logged import Logged
 from rlft_cli.training import Optim, Training
 from rlft_cli.model import Codec
 from rlft_cli.model.tokens import TokenPolicy
-from rlft_cli.model.words import save_heads
+from rlft_cli.model.head import save_heads
 from rlft_cli.offline import decisions_of, require_chances
 from rlft_cli.sampler import BatchSampler
 from rlft_cli.snapshot import TargetNetwork

@@ -23,7 +23,7 @@ from rlft_cli.explore.sample import Sample
 from rlft_cli.explore.thompson import Thompson
 from rlft_cli.explore.ucb import Ucb
 from rlft_cli.learner import learn
-from rlft_cli.model.words import NoiseScale
+from rlft_cli.model.head import NoiseScale
 from rlft_cli.oracles.toys.acting import decision
 from rlft_cli.returns import upper_bound
 from toy_training import (
