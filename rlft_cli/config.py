@@ -15,6 +15,7 @@ from rlft_cli.pairs import Pairing, impossible_pairs
 from rlft_cli.roots import NOT_READ, ROOTS, root_class
 from rlft_cli.sources import ClassSource, NoSuchTarget, read_class, read_target
 
+
 def config_folder() -> Path:
     """The packaged configs: inside an installed wheel, or at the top of a checkout."""
     inside = Path(__file__).parent / "configs"

@@ -16,6 +16,7 @@ class NonFiniteError(RlftError):
         super().__init__(message)
         self.batch = batch
 
+
 def require_finite(scores: Tensor, observation: dict[str, Tensor], when: str) -> None:
     """NonFiniteError where scores [n, A] of a policy are not all numbers; ``observation`` is what it read."""
     if bool(torch.isfinite(scores).all()):
@@ -25,4 +26,3 @@ def require_finite(scores: Tensor, observation: dict[str, Tensor], when: str) ->
         f"the policy's scores are not numbers {when}; try a lower optim.lr, or hardware.precision=fp32",
         blank(observation, nothing, nothing.bool()),
     )
-

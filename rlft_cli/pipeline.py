@@ -23,14 +23,14 @@ from rlft_cli.data.logs import Log, read_log
 from rlft_cli.errors import RlftError, UsageError
 from rlft_cli.evaluation import Evaluator
 from rlft_cli.feedback.logged import Logged
-from rlft_cli.training import Optim, Training
 from rlft_cli.model import Codec
-from rlft_cli.model.tokens import TokenPolicy
 from rlft_cli.model.head import save_heads
+from rlft_cli.model.tokens import TokenPolicy
 from rlft_cli.offline import decisions_of, require_chances
 from rlft_cli.sampler import BatchSampler
 from rlft_cli.snapshot import TargetNetwork
 from rlft_cli.task import Row, Task
+from rlft_cli.training import Optim, Training
 from rlft_cli.tuning import Tuning
 
 transformers_logging.disable_progress_bar()  # console.py alone says what happens

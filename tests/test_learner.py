@@ -10,20 +10,20 @@ import pytest
 import torch
 from torch import Tensor
 
+from rlft_cli.collect import fold
 from rlft_cli.episode import blank
 from rlft_cli.evaluation import Evaluator
 from rlft_cli.explore.epsilon_greedy import EpsilonGreedy
 from rlft_cli.explore.sample import Sample
-from rlft_cli.collect import fold
 from rlft_cli.finite import NonFiniteError
 from rlft_cli.learner import learn
-from rlft_cli.training import Training, make_optimizer
-from rlft_cli.update import update
 from rlft_cli.memory.latest import Latest
 from rlft_cli.memory.replay import Replay
 from rlft_cli.reward.sentence_f1 import SentenceF1
 from rlft_cli.sampler import BatchSampler
 from rlft_cli.task import Row
+from rlft_cli.training import Training, make_optimizer
+from rlft_cli.update import update
 from toy_training import (
     LABELS,
     TablePolicy,

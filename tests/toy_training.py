@@ -31,7 +31,6 @@ from rlft_cli.config import check, config_folder, is_text_key
 from rlft_cli.explore.greedy import Greedy
 from rlft_cli.feedback.bandit import Bandit
 from rlft_cli.feedback.full import Full
-from rlft_cli.training import Optim, Training
 from rlft_cli.memory.latest import Latest
 from rlft_cli.model import Output
 from rlft_cli.model.lstm import Lstm
@@ -47,6 +46,7 @@ from rlft_cli.task.classification import Classification
 from rlft_cli.task.dialogue import Dialogue
 from rlft_cli.task.ner import Ner
 from rlft_cli.through_hydra import compose_with_hydra
+from rlft_cli.training import Optim, Training
 
 TAGS = {
     "Anna": "B-PER",

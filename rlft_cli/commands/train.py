@@ -17,17 +17,17 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from rlft_cli import artifact, pipeline
+from rlft_cli import artifact, durable, pipeline
 from rlft_cli.console import Cell, Console
 from rlft_cli.errors import RlftError, UsageError
 from rlft_cli.finite import NonFiniteError
 from rlft_cli.hardware import keep_freed_memory
 from rlft_cli.learner import Progress, learn
-from rlft_cli.training import Training
 from rlft_cli.metrics.bootstrap import Interval
 from rlft_cli.reactions import Counts
 from rlft_cli.reward import Reward
 from rlft_cli.through_hydra import run_choices
+from rlft_cli.training import Training
 
 LOG_EVERY_STEPS = 10
 MOST_SAMPLES = 16  # more episodes of one example than this are no advice to give
@@ -202,7 +202,7 @@ def _log(this: Run, training: Training, progress: Progress) -> None:
         row["reactions"] = training.counts.reactions
     if training.target is not None:
         row["target_distance"] = training.target.distance()
-    artifact.append_line(this.folder / "metrics.jsonl", row)
+    durable.append_line(this.folder / "metrics.jsonl", row)
     advice = _against_few_samples(means, training.algorithm.samples)
     if advice is not None and not this.few_samples:
         this.few_samples = True
@@ -238,7 +238,7 @@ def _look(this: Run, training: Training, progress: Progress) -> None:
     primary = this.setup.task.primary
     rule = this.config.selection.by
     values = {name: interval["value"] for name, interval in found.metrics.items()}
-    artifact.append_line(
+    durable.append_line(
         this.folder / "metrics.jsonl",
         {
             "phase": this.phase,
@@ -264,7 +264,7 @@ def _look(this: Run, training: Training, progress: Progress) -> None:
     this.collapsed = collapsed
     if gained:
         this.best, this.best_passes, this.without_gain = score, progress.passes, 0
-        artifact.replace_folder(this.folder / "checkpoint", this.setup.save_checkpoint)
+        durable.replace_folder(this.folder / "checkpoint", this.setup.save_checkpoint)
     else:
         this.without_gain += 1
 
@@ -290,16 +290,16 @@ def _save_state(this: Run, training: Training) -> None:
         "counts": vars(this.counts).copy(),
         "window": this.window,
     }
-    artifact.replace_folder(this.folder / "state", lambda folder: artifact.save_nested(folder, state))
+    durable.replace_folder(this.folder / "state", lambda folder: durable.save_nested(folder, state))
 
 
 def _load_state(folder: Path) -> dict[str, Any] | None:
     """Where a run stopped, None where it had just begun; RlftError where that, or the best checkpoint, is damaged."""
-    if not artifact.current(folder / "state").exists():
+    if not durable.current(folder / "state").exists():
         return None
-    state = artifact.load_nested(folder / "state")
+    state = durable.load_nested(folder / "state")
     if state["best"] is not None:
-        artifact.read_card(artifact.current(folder / "checkpoint"))
+        artifact.read_card(durable.current(folder / "checkpoint"))
     return state
 
 
@@ -313,7 +313,7 @@ def _restore(this: Run, training: Training, state: dict[str, Any]) -> None:
 def _keep_batch(this: Run, error: NonFiniteError) -> None:
     batch = {name: value for name, value in vars(error.batch).items() if name != "observation"}
     content = {"id": error.batch.observation["id"], **batch}
-    artifact.replace_folder(this.folder / "nonfinite_batch", lambda folder: artifact.save_nested(folder, content))
+    durable.replace_folder(this.folder / "nonfinite_batch", lambda folder: durable.save_nested(folder, content))
     raise RlftError(f"{error}; the batch is kept in {this.folder / 'nonfinite_batch'}") from error
 
 
@@ -351,7 +351,7 @@ def _finish(this: Run) -> None:
         "versions": artifact.versions(),
         "git_commit": artifact.git_commit(),
     }
-    artifact.write_json(this.folder / "result.json", result)
+    durable.write_json(this.folder / "result.json", result)
     show_metrics(console, metrics["test"], "test")
     console.line(f"run folder: {this.folder}", run_dir=str(this.folder))
     command = shlex.join(["rlft", "eval", f"checkpoint={this.folder}", "split=test"])

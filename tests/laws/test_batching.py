@@ -15,13 +15,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from rlft_cli import update as update_module
+from rlft_cli.collect import act
 from rlft_cli.episode import Trajectory, demonstrate
 from rlft_cli.explore.epsilon_greedy import EpsilonGreedy
-from rlft_cli.collect import act
 from rlft_cli.learner import learn
+from rlft_cli.memory.latest import Latest
 from rlft_cli.training import Training
 from rlft_cli.update import update
-from rlft_cli.memory.latest import Latest
 from toy_training import (
     bind,
     c51,
