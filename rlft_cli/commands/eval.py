@@ -5,7 +5,7 @@ from __future__ import annotations
 from omegaconf import DictConfig
 
 from rlft_cli import artifact, durable, pipeline
-from rlft_cli.commands.train import show_metrics
+from rlft_cli.commands.train_log import show_metrics
 from rlft_cli.console import Console
 from rlft_cli.data import Data, Splits
 from rlft_cli.data.files import Files
