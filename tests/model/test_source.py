@@ -20,7 +20,8 @@ from rlft_cli.errors import RlftError, UsageError
 from rlft_cli.model import gguf
 from rlft_cli.model import wheel as wheel_module
 from rlft_cli.model.hub_format import refusal
-from rlft_cli.model.source import Folder, Hub, Wheel, find, locate, parse
+from rlft_cli.model.source import Folder, Hub, find, locate, parse
+from rlft_cli.model.wheel import Wheel
 
 HEX = "0" * 64
 
