@@ -14,7 +14,6 @@ from rlft_cli.explore.sample import Sample
 from rlft_cli.update import update
 from toy_training import (
     TablePolicy,
-    actor_critic,
     bind,
     doubly_robust,
     dqn,
@@ -54,8 +53,7 @@ ALGORITHMS: dict[str, Any] = {
     "episode": lambda: reinforce(samples=1, baseline="moving_average", credit="episode", kl_coefficient=0.1),
     "self_critical": lambda: reinforce(samples=1, baseline="self_critical", gamma=1.0),
     "learned_baseline": lambda: reinforce(samples=1, baseline="value", gamma=1.0, kl_coefficient=0.1, kl_in="loss"),
-    "actor_critic": lambda: actor_critic(gamma=0.9, entropy_coefficient=0.1, kl_coefficient=0.1),
-    "ppo": lambda: ppo(gamma=0.9, epochs=2, value_clip_range=0.2, entropy_coefficient=0.1),
+    "ppo": lambda: ppo(gamma=0.9, epochs=2, value_clip_range=0.2, entropy_coefficient=0.1, kl_coefficient=0.1),
     "grpo": lambda: grpo(samples=2, gamma=1.0, epochs=2, scale_rewards=True, entropy_coefficient=0.1),
 }
 

@@ -31,7 +31,6 @@ from rlft_cli.memory.replay import Replay
 from rlft_cli.sampler import BatchSampler
 from rlft_cli.training import Training
 from toy_training import (
-    actor_critic,
     bind,
     class_rows,
     differences,
@@ -117,10 +116,6 @@ def mixed_run(seed: int) -> Training:
     return made
 
 
-def actor_critic_run(seed: int) -> Training:
-    return sampling(actor_critic(gamma=1.0), seed)
-
-
 def ppo_run(seed: int) -> Training:
     return sampling(ppo(gamma=1.0, epochs=2, kl_coefficient=0.05), seed)
 
@@ -164,7 +159,6 @@ RUNS = [
     self_critical_run,
     leave_one_out_run,
     mixed_run,
-    actor_critic_run,
     ppo_run,
     grpo_run,
 ]
