@@ -26,6 +26,7 @@ from rlft_cli.explore.sample import Sample
 from rlft_cli.explore.thompson import Thompson
 from rlft_cli.explore.ucb import Ucb
 from rlft_cli.learner import learn
+from rlft_cli.linear import LinearRewards
 from rlft_cli.memory.prioritised import Prioritised
 from rlft_cli.memory.replay import Replay
 from rlft_cli.sampler import BatchSampler
@@ -125,12 +126,12 @@ def grpo_run(seed: int) -> Training:
 
 
 def linucb_run(seed: int) -> Training:
-    explore = LinUcb(alpha=0.5, ridge=1.0, refresh_batches=3, window_episodes=20)
+    explore = LinUcb(alpha=0.5, regression=LinearRewards(ridge=1.0, refresh_batches=3, window_episodes=20))
     return build(class_rows, dqn(), seed, tiny(), {"explore": explore})
 
 
 def thompson_run(seed: int) -> Training:
-    explore = Thompson(noise=0.3, ridge=1.0, refresh_batches=3, window_episodes=20)
+    explore = Thompson(noise=0.3, regression=LinearRewards(ridge=1.0, refresh_batches=3, window_episodes=20))
     return build(tagged_rows, dqn(), seed, tiny(), {"explore": explore, "memory": replay()})
 
 
