@@ -44,9 +44,14 @@ def collect(t: Training, ids: list[int]) -> tuple[dict[str, float], bool]:
         return signals, True
     t.on_the_way.add(fresh, signal, cost, t.step)
     arrived = t.on_the_way.take(t.step)
-    if arrived is not None:
-        _remember(t, *arrived)
-    return signals, arrived is not None
+    if arrived is None:
+        return signals, False
+    late, signal, cost = arrived
+    late = late.to(t.accelerator.device)
+    if t.memory.fresh:  # it is learned from as it is: explorer and update read the same inputs
+        late = replace(late, observation=t.inputs(late.observation["id"].tolist()))
+    _remember(t, late, signal, cost)
+    return signals, True
 
 
 def _idle(t: Training, ids: list[int]) -> bool:

@@ -14,9 +14,12 @@ from rlft_cli.collect import fold
 from rlft_cli.episode import blank
 from rlft_cli.evaluation import Evaluator
 from rlft_cli.explore.epsilon_greedy import EpsilonGreedy
+from rlft_cli.explore.linucb import LinUcb
 from rlft_cli.explore.sample import Sample
+from rlft_cli.feedback.delayed import Delayed
 from rlft_cli.finite import NonFiniteError
 from rlft_cli.learner import learn
+from rlft_cli.linear import LinearRewards
 from rlft_cli.memory.latest import Latest
 from rlft_cli.memory.replay import Replay
 from rlft_cli.reward.sentence_f1 import SentenceF1
@@ -248,6 +251,25 @@ def test_a_mixed_objective_adds_its_part_of_a_supervised_step(micro_batches: int
     assert signals["cross_entropy"] == pytest.approx(step["loss"], rel=1e-5)
     assert signals["loss"] == pytest.approx(0.25 * step["loss"], rel=1e-5)
     assert mixed.counts.label_examples == 0, "the warm start has counted them"
+
+
+@pytest.mark.parametrize("steps", [0, 2])
+def test_inputs_are_built_once_for_acting_and_once_for_what_comes_late(steps: int) -> None:
+    task = bind(tagged_rows(24), tiny())
+    explore = LinUcb(alpha=0.3, regression=LinearRewards(ridge=1.0, refresh_batches=0, window_episodes=1))
+    made = training(
+        policy_of(tiny(), task),
+        task,
+        dqn(),
+        explore=explore,
+        feedback=Delayed(steps=steps, random_steps=0),
+        optim=optim(max_batch_episodes=4),
+    )
+    built, collate = [], task.collate
+    task.collate = lambda ids: built.append(ids) or collate(ids)
+    signals = [progress.signals for progress in islice(learn(made), 5)]
+    assert ["loss" in some for some in signals] == [step >= steps for step in range(5)]
+    assert len(built) == (5 + 3 if steps else 5)
 
 
 def test_moving_averages_are_logged() -> None:
