@@ -72,7 +72,7 @@ def _phase(this: Run, phase: str, state: dict[str, Any] | None) -> None:
     if state is not None:
         restore(this, training, state)
     looked = _looks(this, training.seen / len(training.sampler))  # by the place alone: a resumed run looks alike
-    if training.done >= 1.0:  # passes=0: what the warm start gave is all
+    if training.done >= 1.0 and training.step == 0:  # passes=0: what the warm start gave is all
         _look(this, training, Progress(step=0, passes=0.0, done=1.0, pass_ended=True, signals={}))
     clock = time.perf_counter()
     try:

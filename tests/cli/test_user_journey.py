@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from rlft_cli import artifact, durable
-from rlft_cli.commands import train as train_command
+from rlft_cli.commands.train_log import against_collapse
 
 TRAIN = ("train", "task=ner", "model=tiny", "hardware=cpu", "hardware.threads=1", "evaluation.bootstrap=10")
 NER = ("data=files", "data.dir=ner")
@@ -184,10 +184,10 @@ def test_advice_against_a_collapse_names_keys_of_this_run(rlft: Any, ner: Path) 
     (ner / "dev.conll").write_text("it\tO\nis\tO\n\nRome\tB-LOC\n")
     words = (*TRAIN, *NER, "passes=0.1", "optim.lr=0", "optim.head_lr=0")
     for algo, key in (("dqn", "lower optim.lr"), ("reinforce", "raise algo.entropy_coefficient")):
-        told = train_command._against_collapse(config_of(rlft, *words, f"algo={algo}"))
+        told = against_collapse(config_of(rlft, *words, f"algo={algo}"))
         assert key in told
         assert ("entropy_coefficient" in told) == (algo == "reinforce")
-    assert "optim.head_lr" in train_command._against_collapse(config_of(rlft, *words, "algo=supervised"))
+    assert "optim.head_lr" in against_collapse(config_of(rlft, *words, "algo=supervised"))
 
 
 def config_of(rlft: Any, *words: str) -> Any:

@@ -43,7 +43,7 @@ ALGORITHMS: dict[str, Any] = {
     "munchausen": lambda: dqn(gamma=0.9, loss_kind="mse", backup="munchausen", munchausen_temperature=0.5),
     "cql": lambda: dqn(gamma=0.9, loss_kind="huber", cql_coefficient=0.5),
     "ips": lambda: ips(gamma=0.9, translation=-0.5),
-    "filtered_bc": lambda: filtered_bc(gamma=0.9),
+    "filtered_bc": lambda: filtered_bc(gamma=0.9, threshold=0.0),  # every return is above
     "doubly_robust": doubly_robust,
     "direct_method": lambda: doubly_robust(clip=0.0, loss_kind="mse"),
     "ilql": lambda: ilql(gamma=0.9),
