@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 from rlft_cli import __version__
 from rlft_cli.components import Problem, shown
 from rlft_cli.compose import Composed, compose
-from rlft_cli.config import ROOTS, check, config_folder, is_text_key
+from rlft_cli.config import check, config_folder, is_text_key
 from rlft_cli.console import Console, fail
 from rlft_cli.errors import RlftError, UsageError
 from rlft_cli.help import FLAGS, VERBS, complete, completion_script, overview, verb_page
 from rlft_cli.options import Library
 from rlft_cli.overrides import Override, for_hydra, parse, quoted
+from rlft_cli.roots import ROOTS
 from rlft_cli.suggest import did_you_mean
 
 if TYPE_CHECKING:

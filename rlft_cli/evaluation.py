@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from rlft_cli.episode import demonstrate, rollout
 from rlft_cli.errors import RlftError
 from rlft_cli.explore.greedy import Greedy
-from rlft_cli.learner import require_finite
+from rlft_cli.finite import require_finite
 from rlft_cli.metrics.bootstrap import Floats, Interval, bootstrap, ratio
 from rlft_cli.returns import action_log_prob
 from rlft_cli.reward import Batch, Reward

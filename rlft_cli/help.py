@@ -6,8 +6,9 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 
 from rlft_cli.components import choices, shown
-from rlft_cli.config import ROOTS, fields_of
+from rlft_cli.config import fields_of
 from rlft_cli.options import Library, Source
+from rlft_cli.roots import ROOTS
 
 WIDTH = 110
 VERBS = {

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -42,10 +43,10 @@ class LinearRewards:
     al. 2018, section 4); what is older is forgotten. Kept are ids, actions and rewards, never features.
     """
 
-    ridge: float
-    refresh_batches: int
-    window_episodes: int
-    state: dict[str, Tensor]  # of the explorer
+    ridge: Annotated[float, "(0, inf)"]
+    refresh_batches: Annotated[int, "[0, inf)"]
+    window_episodes: Annotated[int, "[1, inf)"]
+    state: dict[str, Tensor] = field(init=False, default_factory=dict)
 
     def inverse(self, actions: int, like: Tensor) -> Tensor:
         """inv(A_a) [A, H, H] float64, that of nothing seen at first; ``like`` [..., H] tells width and device."""

@@ -10,13 +10,15 @@ import pytest
 import torch
 from torch import Tensor
 
+from rlft_cli.algo.ppo import Ppo
 from rlft_cli.episode import ILLEGAL_SCORE, Trajectory, blank
 from rlft_cli.errors import UsageError
 from rlft_cli.model import Output
+from rlft_cli.pipeline import build
 from rlft_cli.returns import imbalance_threshold
 from toy_training import (
-    actor_critic,
     c51,
+    config_of,
     doubly_robust,
     dqn,
     dqnimb,
@@ -191,7 +193,6 @@ def test_no_advantage_beyond_the_end() -> None:
         reinforce(samples=2, baseline="none", credit="episode"),
         reinforce(samples=2, baseline="moving_average"),
         reinforce(samples=2, baseline="value"),
-        actor_critic(samples=2, gamma=0.5),
         ppo(samples=2, gamma=0.5),
         grpo(samples=2, credit="episode"),
     ):
@@ -250,29 +251,66 @@ def test_how_many_samples_leave_one_out_needs() -> None:
     assert reinforce(samples=1, baseline="none").state == {}
 
 
-# -- actor-critic --------------------------------------------------------------------------------------------------
+# -- actor-critic and ppo ------------------------------------------------------------------------------------------
 
 
-def test_actor_critic() -> None:
+def test_generalized_advantages_against_the_values_foreseen() -> None:
     # gamma = lambda = 1/2, rewards 1 and 2, values 2 and 4: delta_1 = 2 - 4 = -2, delta_0 = 1 + 4/2 - 2 = 1,
-    # A_0 = 1 - 2/4 = 1/2. Regression targets A + V: 5/2 and 2, the value is now 5/2 and 5.
-    data = episodes([[1, 1]], [2], reward=[[1.0, 2.0]], value=[[2.0, 4.0]])
-    algorithm = actor_critic(gamma=0.5, gae_lambda=0.5, value_coefficient=0.5)
+    # A_0 = 1 - 2/4 = 1/2. Regression targets A + V: 5/2 and 2, the value is now 5/2 and 5; rho is 1.
+    data = episodes([[1, 1]], [2], reward=[[1.0, 2.0]], value=[[2.0, 4.0]], log_prob=[[math.log(0.75)] * 2])
+    algorithm = ppo(gamma=0.5, gae_lambda=0.5, value_coefficient=0.5)
     prepared = algorithm.prepare(data)
     close(prepared.advantage, [[0.5, -2.0]])
     found = algorithm.loss(output([[[0.0, LN3]] * 2], [[2.5, 5.0]]), prepared, None)
-    close(found, [[0.5 * math.log(4 / 3), -2.0 * math.log(4 / 3) + 0.25 * 9.0]])
+    close(found, [[-0.5, 2.0 + 0.25 * 9.0]])
 
 
-@pytest.mark.parametrize("make", [actor_critic, ppo])
-def test_actors_pay_the_kl_in_the_reward(make: Any) -> None:
+def shipped_actor_critic() -> Ppo:
+    found: Ppo = build(config_of("algo=actor_critic", "algo.gamma=0.9", "algo.kl_coefficient=0.3").algo)
+    return found
+
+
+def gradients(algorithm: Ppo | None, moved: float) -> list[Tensor]:
+    """Of scores and values: of the algorithm, or (None) of -A log pi + c_V (V - A - V_old)^2 / 2 - c_H H as written down.
+
+    ``moved`` is how far the policy went from the one that acted before it is updated.
+    """
+    chance = torch.Generator().manual_seed(11)
+    scores = torch.randn(6, 3, 4, generator=chance, dtype=torch.float64, requires_grad=True)
+    value = torch.randn(6, 3, generator=chance, dtype=torch.float64, requires_grad=True)
+    action = torch.randint(4, (6, 3), generator=chance)
+    log_pi = torch.log_softmax(scores, -1)
+    taken = log_pi.gather(-1, action[..., None]).squeeze(-1)
+    columns = {
+        name: torch.randn(6, 3, generator=chance, dtype=torch.float64)
+        for name in ("reward", "value", "reference_log_prob")
+    }
+    data = episodes(action.tolist(), [3, 1, 2, 3, 3, 2], log_prob=taken.detach() - moved, **columns)
+    shipped = shipped_actor_critic()
+    prepared = shipped.prepare(data)
+    if algorithm is not None:
+        loss = algorithm.loss(Output(scores=scores, value=value), prepared, None)
+    else:
+        distance = 0.5 * (value - prepared.advantage - data.value) ** 2
+        bonus = shipped.entropy_coefficient * -(log_pi.exp() * log_pi).sum(-1)
+        loss = -prepared.advantage * taken + shipped.value_coefficient * distance - bonus
+    return list(torch.autograd.grad(torch.where(data.mask, loss, 0.0).sum(), [scores, value]))
+
+
+def test_actor_critic_is_ppo_with_one_update() -> None:
+    """At rho = 1 the gradient of rho A is that of A log pi (Schulman et al. 2017, eq. 6), and nothing is clipped."""
+    algorithm = shipped_actor_critic()
+    assert algorithm.epochs == 1
+    for found, expected in zip(gradients(algorithm, 0.0), gradients(None, 0.0), strict=True):
+        assert (found - expected).abs().max() < 1e-12
+    assert (gradients(algorithm, 0.1)[0] - gradients(None, 0.1)[0]).abs().max() > 0.01, "the twin: stale episodes"
+
+
+def test_ppo_pays_the_kl_in_the_reward() -> None:
     columns = {"log_prob": [[math.log(0.75)]], "reference_log_prob": [[-LN2]]}
     data = episodes([[1]], [1], reward=[[1.0]], value=[[0.25]], **columns)
-    close(advantage(make(kl_coefficient=2.0), data), [[1 - 2 * math.log(1.5) - 0.25]])
-    assert make(kl_coefficient=2.0).reads == {"value", "reference"} and make().reads == {"value"}
-
-
-# -- ppo -----------------------------------------------------------------------------------------------------------
+    close(advantage(ppo(kl_coefficient=2.0), data), [[1 - 2 * math.log(1.5) - 0.25]])
+    assert ppo(kl_coefficient=2.0).reads == {"value", "reference"} and ppo().reads == {"value"}
 
 
 @pytest.mark.parametrize(("value_clip", "distances"), [(None, (0.0, 4.0)), (0.2, (0.64, 4.0))])
@@ -286,15 +324,13 @@ def test_ppo(value_clip: float | None, distances: tuple[float, float]) -> None:
     close(found, [[-1.2 + 0.25 * distances[0]], [1.5 + 0.25 * distances[1]]])
 
 
-@pytest.mark.parametrize(
-    ("make", "surrogate"), [(actor_critic, 2 * math.log(4 / 3)), (ppo, -2.0), (grpo, -2.0)], ids=["a2c", "ppo", "grpo"]
-)
-def test_the_entropy_bonus_of_the_others(make: Any, surrogate: float) -> None:
+@pytest.mark.parametrize("make", [ppo, grpo])
+def test_the_entropy_bonus_of_the_others(make: Any) -> None:
     # A = 2 and rho = 1; the value is what it should be; softmax(0, ln 3) = (1/4, 3/4)
     entropy = 0.25 * math.log(4) + 0.75 * math.log(4 / 3)
     data = episodes([[1]], [1], log_prob=[[math.log(0.75)]], advantage=[[2.0]], value=[[-2.0]])
     found = make(entropy_coefficient=0.1).loss(output([[[0.0, LN3]]], [[0.0]]), data, None)
-    close(found, [[surrogate - 0.1 * entropy]])
+    close(found, [[-2.0 - 0.1 * entropy]])
 
 
 # -- grpo ----------------------------------------------------------------------------------------------------------
@@ -327,7 +363,7 @@ def test_grpo_credits_and_pays_the_kl() -> None:
     assert grpo(kl_coefficient=2.0).reads == {"reference"} and grpo().reads == frozenset()
 
 
-@pytest.mark.parametrize("make", [supervised, dqn, reinforce, actor_critic, ppo, grpo])
+@pytest.mark.parametrize("make", [supervised, dqn, reinforce, ppo, grpo])
 def test_losses_are_unreduced_and_leave_their_input_alone(make: Any) -> None:
     algorithm = make()
     data = episodes([[0, 1, 2]] * 4, [3, 1, 2, 3], samples=algorithm.samples)

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from rlft_cli import artifact
+from rlft_cli import artifact, durable
 from rlft_cli.errors import RlftError, UsageError
 from toy_training import differences
 
@@ -55,18 +55,18 @@ def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
 
 def test_text_replaces_text(tmp_path: Path) -> None:
     path = tmp_path / "result.json"
-    artifact.write_json(path, {"f1": 0.5, "name": "Zoë"})
-    artifact.write_json(path, {"f1": 0.6, "name": "Zoë"})
+    durable.write_json(path, {"f1": 0.5, "name": "Zoë"})
+    durable.write_json(path, {"f1": 0.6, "name": "Zoë"})
     assert json.loads(path.read_text("utf-8")) == {"f1": 0.6, "name": "Zoë"}
     assert [file.name for file in tmp_path.iterdir()] == ["result.json"]
 
 
 def test_a_full_disk_keeps_the_old_text_and_leaves_no_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "result.json"
-    artifact.write_text(path, "old")
+    durable.write_text(path, "old")
     monkeypatch.setattr(os, "fsync", full_disk)
     with pytest.raises(RlftError, match=r"result\.json.*full|No space") as caught:
-        artifact.write_text(path, "new")
+        durable.write_text(path, "new")
     assert caught.value.exit_status == 1
     assert path.read_text() == "old" and [file.name for file in tmp_path.iterdir()] == ["result.json"]
 
@@ -80,7 +80,7 @@ def write(folder: Path, word: str) -> None:
 def test_a_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:
     folder = tmp_path / "checkpoint"
     for word in ("one", "two"):
-        artifact.replace_folder(folder, lambda new, word=word: write(new, word))  # type: ignore[misc]
+        durable.replace_folder(folder, lambda new, word=word: write(new, word))  # type: ignore[misc]
     assert (folder / "a").read_text() == (folder / "sub" / "b").read_text() == "two"
     assert [file.name for file in tmp_path.iterdir()] == ["checkpoint"]
 
@@ -90,7 +90,7 @@ def test_what_stops_the_writing_leaves_the_old_folder_whole(
     stop: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "checkpoint"
-    artifact.replace_folder(folder, lambda new: write(new, "old"))
+    durable.replace_folder(folder, lambda new: write(new, "old"))
 
     def fill(new: Path) -> None:
         write(new, "new")
@@ -111,11 +111,11 @@ def test_what_stops_the_writing_leaves_the_old_folder_whole(
 
         monkeypatch.setattr(Path, "rename", killed)
     with pytest.raises(KeyboardInterrupt if stop in ("Ctrl-C", "rename") else RlftError):
-        artifact.replace_folder(folder, fill)
+        durable.replace_folder(folder, fill)
     monkeypatch.undo()
-    assert (artifact.current(folder) / "sub" / "b").read_text() == "old"
-    artifact.replace_folder(folder, lambda new: write(new, "newer"))  # what was left behind is no hindrance
-    assert (artifact.current(folder) / "a").read_text() == "newer"
+    assert (durable.current(folder) / "sub" / "b").read_text() == "old"
+    durable.replace_folder(folder, lambda new: write(new, "newer"))  # what was left behind is no hindrance
+    assert (durable.current(folder) / "a").read_text() == "newer"
     assert [file.name for file in tmp_path.iterdir()] == ["checkpoint"]
 
 
@@ -125,11 +125,11 @@ def test_full_disk_through_safetensors(tmp_path: Path, monkeypatch: pytest.Monke
     def failing(*given: Any) -> None:
         raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
 
-    artifact.replace_folder(tmp_path / "state", lambda folder: artifact.save_nested(folder, STATE))
-    monkeypatch.setattr(artifact, "save_file", failing)
+    durable.replace_folder(tmp_path / "state", lambda folder: durable.save_nested(folder, STATE))
+    monkeypatch.setattr(durable, "save_file", failing)
     with pytest.raises(RlftError, match="disk is full"):
-        artifact.replace_folder(tmp_path / "state", lambda folder: artifact.save_nested(folder, {}))
-    assert differences(artifact.load_nested(tmp_path / "state"), STATE) == []
+        durable.replace_folder(tmp_path / "state", lambda folder: durable.save_nested(folder, {}))
+    assert differences(durable.load_nested(tmp_path / "state"), STATE) == []
 
 
 # -- the log -------------------------------------------------------------------------------------------------------
@@ -143,7 +143,7 @@ def test_the_log_is_cut_where_a_resumed_run_begins(tmp_path: Path) -> None:
         *({"phase": "main", "step": n, "word": "a\u2028b"} for n in (1, 2, 3, 4, 5)),
     ]
     for row in rows:
-        artifact.append_line(path, row)
+        durable.append_line(path, row)
     with path.open("a") as file:
         file.write('{"phase": "main", "st')  # a kill in the middle of a line
     artifact.truncate_log(path, "main", 3)
@@ -169,18 +169,18 @@ STATE: dict[str, Any] = {
 def test_state_comes_back_bit_for_bit(tmp_path: Path) -> None:
     shared = torch.ones(5)
     state = {**STATE, "one": shared, "two": shared}  # safetensors refuses memory that is shared
-    artifact.save_nested(tmp_path, state)
-    assert differences(artifact.load_nested(tmp_path), state) == []
+    durable.save_nested(tmp_path, state)
+    assert differences(durable.load_nested(tmp_path), state) == []
     assert {file.suffix for file in tmp_path.iterdir()} == {".safetensors", ".json"}
 
 
 @pytest.mark.parametrize("name", ["tensors.safetensors", "state.json"])
 @pytest.mark.parametrize("damage", ["cut", "gone", "empty", "noise"])
 def test_a_damaged_state_is_refused(name: str, damage: str, tmp_path: Path) -> None:
-    artifact.save_nested(tmp_path, STATE)
+    durable.save_nested(tmp_path, STATE)
     harm(tmp_path / name, damage)
     with pytest.raises(RlftError, match="damaged or incomplete"):
-        artifact.load_nested(tmp_path)
+        durable.load_nested(tmp_path)
 
 
 def harm(path: Path, damage: str) -> None:

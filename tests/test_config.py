@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlft_cli.compose import Composed, compose
-from rlft_cli.config import ROOTS, check, config_folder, is_text_key, root_class
+from rlft_cli.config import check, config_folder, is_text_key
 from rlft_cli.errors import UsageError
 from rlft_cli.options import Library
 from rlft_cli.overrides import for_hydra, parse, quoted
+from rlft_cli.roots import ROOTS, root_class
 from rlft_cli.through_hydra import compose_with_hydra
 from toy_options import write_toy
 

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from rlft_cli.compose import compose
-from rlft_cli.config import ROOTS, check, config_folder
+from rlft_cli.config import check, config_folder
 from rlft_cli.options import Library, Source, read_choices
 from rlft_cli.overrides import Override
+from rlft_cli.roots import ROOTS
 from rlft_cli.sources import NoSuchTarget, read_target
 
 PACKAGE = Path(__file__).parent.parent / "rlft_cli"

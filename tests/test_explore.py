@@ -23,7 +23,8 @@ from rlft_cli.explore.sample import Sample
 from rlft_cli.explore.thompson import Thompson
 from rlft_cli.explore.ucb import Ucb
 from rlft_cli.learner import learn
-from rlft_cli.model.words import NoiseScale
+from rlft_cli.linear import LinearRewards
+from rlft_cli.model.head import NoiseScale
 from rlft_cli.oracles.toys.acting import decision
 from rlft_cli.returns import upper_bound
 from toy_training import (
@@ -260,12 +261,16 @@ def test_ucb_counts_the_plays_of_a_batch_one_after_the_other() -> None:
 # -- linear models of the reward -----------------------------------------------------------------------------------
 
 
-def linucb(**changes: Any) -> LinUcb:
-    return LinUcb(**({"alpha": 0.5, "ridge": 1.0, "refresh_batches": 0, "window_episodes": 100} | changes))
+def linucb(alpha: float = 0.5, **changes: Any) -> LinUcb:
+    return LinUcb(alpha=alpha, regression=regression(**changes))
 
 
-def thompson(**changes: Any) -> Thompson:
-    return Thompson(**({"noise": 0.2, "ridge": 1.0, "refresh_batches": 0, "window_episodes": 100} | changes))
+def thompson(noise: float = 0.2, **changes: Any) -> Thompson:
+    return Thompson(noise=noise, regression=regression(**changes))
+
+
+def regression(**changes: Any) -> LinearRewards:
+    return LinearRewards(**({"ridge": 1.0, "refresh_batches": 0, "window_episodes": 100} | changes))
 
 
 def one_step(action: Tensor, reward: Tensor, first: int = 0) -> Trajectory:

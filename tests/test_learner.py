@@ -10,16 +10,23 @@ import pytest
 import torch
 from torch import Tensor
 
+from rlft_cli.collect import fold
 from rlft_cli.episode import blank
 from rlft_cli.evaluation import Evaluator
 from rlft_cli.explore.epsilon_greedy import EpsilonGreedy
+from rlft_cli.explore.linucb import LinUcb
 from rlft_cli.explore.sample import Sample
-from rlft_cli.learner import NonFiniteError, Training, _update, fold, learn, make_optimizer
+from rlft_cli.feedback.delayed import Delayed
+from rlft_cli.finite import NonFiniteError
+from rlft_cli.learner import learn
+from rlft_cli.linear import LinearRewards
 from rlft_cli.memory.latest import Latest
 from rlft_cli.memory.replay import Replay
 from rlft_cli.reward.sentence_f1 import SentenceF1
 from rlft_cli.sampler import BatchSampler
 from rlft_cli.task import Row
+from rlft_cli.training import Training, make_optimizer
+from rlft_cli.update import update
 from toy_training import (
     LABELS,
     TablePolicy,
@@ -60,12 +67,12 @@ def test_three_updates_that_are_no_numbers_stop_with_the_batch(value: float) -> 
     healthy = made.policy.scores.detach().clone()  # type: ignore[operator, union-attr]
     made.policy.scores.data[0, 0, 0] = value  # type: ignore[index, union-attr]
     before = weights(made.policy)
-    assert _update(made, bad) == {"nonfinite": 1.0}
-    assert _update(made, bad) == {"nonfinite": 2.0}
+    assert update(made, bad) == {"nonfinite": 1.0}
+    assert update(made, bad) == {"nonfinite": 2.0}
     assert str(before) == str(weights(made.policy)), "a skipped update changes nothing"
     assert made.optimizer.state_dict()["state"] == {}
     with pytest.raises(NonFiniteError, match=r"3 updates in a row.*optim.lr") as caught:
-        _update(made, bad)
+        update(made, bad)
     assert torch.equal(caught.value.batch.action, bad.action) and caught.value.exit_status == 1
     made.policy.scores.data = healthy  # type: ignore[union-attr]
 
@@ -75,10 +82,10 @@ def test_a_good_update_in_between_starts_the_count_again() -> None:
     whole = made.policy.scores.detach().clone()  # type: ignore[operator, union-attr]
     for _ in range(3):
         made.policy.scores.data[0, 0, 0] = float("nan")  # type: ignore[index, union-attr]
-        _update(made, batch)
-        _update(made, batch)
+        update(made, batch)
+        update(made, batch)
         made.policy.scores.data.copy_(whole)  # type: ignore[operator, union-attr]
-        assert "loss" in _update(made, batch)
+        assert "loss" in update(made, batch)
         assert made.nonfinite == 0
 
 
@@ -171,7 +178,7 @@ def test_gradients_are_clipped_over_all_weights() -> None:
         step(*given)
 
     made.stepper.step = spy
-    norm = _update(made, batch)["grad_norm"]
+    norm = update(made, batch)["grad_norm"]
     assert norm > 1e-2, "what is reported is the norm before clipping"
     assert grabbed[0] == pytest.approx(1e-3, rel=1e-3)
 
@@ -246,6 +253,25 @@ def test_a_mixed_objective_adds_its_part_of_a_supervised_step(micro_batches: int
     assert mixed.counts.label_examples == 0, "the warm start has counted them"
 
 
+@pytest.mark.parametrize("steps", [0, 2])
+def test_inputs_are_built_once_for_acting_and_once_for_what_comes_late(steps: int) -> None:
+    task = bind(tagged_rows(24), tiny())
+    explore = LinUcb(alpha=0.3, regression=LinearRewards(ridge=1.0, refresh_batches=0, window_episodes=1))
+    made = training(
+        policy_of(tiny(), task),
+        task,
+        dqn(),
+        explore=explore,
+        feedback=Delayed(steps=steps, random_steps=0),
+        optim=optim(max_batch_episodes=4),
+    )
+    built, collate = [], task.collate
+    task.collate = lambda ids: built.append(ids) or collate(ids)
+    signals = [progress.signals for progress in islice(learn(made), 5)]
+    assert ["loss" in some for some in signals] == [step >= steps for step in range(5)]
+    assert len(built) == (5 + 3 if steps else 5)
+
+
 def test_moving_averages_are_logged() -> None:
     task = bind(class_rows(24), tiny())
     explore = Sample(temperature=1.0, top_k=0, top_p=1.0)
@@ -298,7 +324,7 @@ def measured(made: Training, ids: list[int]) -> dict[str, float]:
         resamples=1,
         seed=1,
     )
-    found = evaluator.evaluate(made.policy, ids, made.reward).metrics
+    found = evaluator.evaluate(made.policy, ids, made.judge.reward).metrics
     return {name: metric["value"] for name, metric in found.items()}
 
 

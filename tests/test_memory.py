@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from rlft_cli import artifact
+from rlft_cli import durable
 from rlft_cli.episode import Trajectory, blank
 from rlft_cli.memory.latest import Latest
 from rlft_cli.memory.replay import Replay
@@ -153,10 +153,10 @@ def test_state_comes_back_and_draws_go_on(count: int, tmp_path: Any) -> None:
     memory, chance = replay(capacity=15), np.random.default_rng(1)
     for i in range(count):
         memory.add(episodes([i], [1 + i % 4]), [int(chance.integers(4, 80))])
-    artifact.save_nested(tmp_path, memory.state_dict())
+    durable.save_nested(tmp_path, memory.state_dict())
     other = replay(capacity=15)
     other.add(episodes([99], [2]), [5])  # what was there before must not stay
-    other.load_state_dict(artifact.load_nested(tmp_path))
+    other.load_state_dict(durable.load_nested(tmp_path))
     for i in range(count, count + 10):  # the ring goes on at the same place
         cost = int(chance.integers(4, 80))
         for each in (memory, other):

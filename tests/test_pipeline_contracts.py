@@ -18,9 +18,10 @@ from rlft_cli.config import config_folder
 from rlft_cli.data import Splits
 from rlft_cli.data.sample import Sample
 from rlft_cli.episode import demonstrate
-from rlft_cli.learner import Training, learn
+from rlft_cli.learner import learn
 from rlft_cli.options import Library, read_choices
 from rlft_cli.sources import read_target
+from rlft_cli.training import Training
 from toy_training import config_of, differences, weights
 
 LIBRARY = Library([config_folder()])

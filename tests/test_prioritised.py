@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from rlft_cli import artifact
+from rlft_cli import durable
 from rlft_cli.episode import Trajectory, blank
-from rlft_cli.learner import _update
 from rlft_cli.memory.prioritised import Prioritised
+from rlft_cli.update import update
 from toy_training import TablePolicy, bind, dqn, optim, plain_gradient_steps, tagged_rows, tiny, training
 
 ERRORS = {0: 1.0, 1: 2.0, 2: 4.0, 3: 1.0}  # of four episodes, the last one long
@@ -102,9 +102,9 @@ def test_an_episode_without_error_may_still_be_drawn() -> None:
 
 def test_state_comes_back_and_draws_go_on(tmp_path: Any) -> None:
     held, other = told(0.6, 0.4, 0.3), memory(0.6, 0.4)
-    artifact.save_nested(tmp_path, held.state_dict())
+    durable.save_nested(tmp_path, held.state_dict())
     other.add(episodes([9]), [5])  # what was there before must not stay
-    other.load_state_dict(artifact.load_nested(tmp_path))
+    other.load_state_dict(durable.load_nested(tmp_path))
     one, two = torch.Generator().manual_seed(4), torch.Generator().manual_seed(4)
     for step in range(10):
         for each in (held, other):
@@ -132,7 +132,7 @@ def gradient(weight: list[float], held: Any) -> Tensor:
     plain_gradient_steps(made, 0.0)
     grabbed: list[Tensor] = []
     policy.scores.register_hook(lambda found: grabbed.append(found.clone()))
-    _update(made, batch)
+    update(made, batch)
     total: Tensor = torch.stack(grabbed).sum(0)
     return total
 

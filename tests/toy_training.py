@@ -13,7 +13,6 @@ from accelerate.state import AcceleratorState
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
-from rlft_cli.algo.actor_critic import ActorCritic
 from rlft_cli.algo.c51 import C51
 from rlft_cli.algo.doubly_robust import DoublyRobust
 from rlft_cli.algo.dqn import Dqn
@@ -31,7 +30,6 @@ from rlft_cli.config import check, config_folder, is_text_key
 from rlft_cli.explore.greedy import Greedy
 from rlft_cli.feedback.bandit import Bandit
 from rlft_cli.feedback.full import Full
-from rlft_cli.learner import Optim, Training
 from rlft_cli.memory.latest import Latest
 from rlft_cli.model import Output
 from rlft_cli.model.lstm import Lstm
@@ -47,6 +45,7 @@ from rlft_cli.task.classification import Classification
 from rlft_cli.task.dialogue import Dialogue
 from rlft_cli.task.ner import Ner
 from rlft_cli.through_hydra import compose_with_hydra
+from rlft_cli.training import Optim, Training
 
 TAGS = {
     "Anna": "B-PER",
@@ -252,23 +251,20 @@ def reinforce(**changes: Any) -> Reinforce:
     return Reinforce(**(settings | changes))
 
 
-ACTOR: dict[str, Any] = {
-    "samples": 1,
-    "gamma": 0.0,
-    "gae_lambda": 0.95,
-    "value_coefficient": 0.5,
-    "entropy_coefficient": 0.0,
-    "kl_coefficient": 0.0,
-}
 CLIP: dict[str, Any] = {"epochs": 1, "clip_range": 0.2}
 
 
-def actor_critic(**changes: Any) -> ActorCritic:
-    return ActorCritic(**(ACTOR | changes))
-
-
 def ppo(**changes: Any) -> Ppo:
-    return Ppo(**(ACTOR | CLIP | {"value_clip_range": None} | changes))
+    settings: dict[str, Any] = {
+        "samples": 1,
+        "gamma": 0.0,
+        "gae_lambda": 0.95,
+        "value_coefficient": 0.5,
+        "value_clip_range": None,
+        "entropy_coefficient": 0.0,
+        "kl_coefficient": 0.0,
+    }
+    return Ppo(**(settings | CLIP | changes))
 
 
 def grpo(**changes: Any) -> Grpo:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rlft_cli.episode import Trajectory
 from rlft_cli.model import Output
-from rlft_cli.returns import action_log_prob, entropy, group_relative, kl_k1, ppo_clip_loss, returns_to_go
+from rlft_cli.returns import action_log_prob, credited_return, entropy, group_relative, kl_penalised, ppo_clip_loss
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,17 +53,12 @@ class Grpo:
     def prepare(self, trajectory: Trajectory) -> Trajectory:
         """Advantages [N, T] of returns over those of the group."""
         mask = trajectory.mask
-        penalty = self.kl_coefficient * kl_k1(trajectory.log_prob, trajectory.reference_log_prob)
-        returns = self._credit(trajectory.reward - penalty, mask)
+        reward = kl_penalised(
+            trajectory.reward, trajectory.log_prob, trajectory.reference_log_prob, self.kl_coefficient
+        )
+        returns = credited_return(reward, mask, self.gamma, self.credit)
         advantage = group_relative(returns, trajectory.samples, self.scale_rewards)
         return replace(trajectory, advantage=torch.where(mask, advantage, torch.zeros_like(advantage)))
-
-    def _credit(self, reward: Tensor, mask: Tensor) -> Tensor:
-        """Return credited to each decision [N, T]: what followed it, or the whole episode's."""
-        if self.credit == "return_to_go":
-            return returns_to_go(reward, mask, self.gamma)
-        total = torch.where(mask, reward, torch.zeros_like(reward)).sum(1, keepdim=True)
-        return total.expand_as(reward)
 
     def loss(self, output: Output, trajectory: Trajectory, target: Output | None) -> Tensor:
         """Clipped surrogate [N, T] with the entropy bonus."""

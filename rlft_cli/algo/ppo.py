@@ -11,11 +11,11 @@ from rlft_cli.episode import Trajectory
 from rlft_cli.model import Output
 from rlft_cli.returns import (
     action_log_prob,
-    clipped_value_loss,
     entropy,
     generalized_advantage,
-    kl_k1,
+    kl_penalised,
     ppo_clip_loss,
+    value_loss,
 )
 
 
@@ -27,6 +27,9 @@ class Ppo:
     the generalized advantage of the values foreseen while acting, V_old; it and mu stay as they are for all epochs. l_V
     is (V - A - V_old)^2 / 2, or the larger of that and the same with V kept within ``value_clip_range`` of V_old. The KL
     to the reference policy is paid in the reward.
+
+    With one epoch rho is 1 and the gradient is that of -A log pi: actor-critic (Mnih et al. 2016, sec. 4), which is
+    algo=actor_critic.
     """
 
     on_policy: ClassVar[bool] = True
@@ -60,9 +63,11 @@ class Ppo:
 
     def prepare(self, trajectory: Trajectory) -> Trajectory:
         """Generalized advantages [N, T]."""
-        penalty = self.kl_coefficient * kl_k1(trajectory.log_prob, trajectory.reference_log_prob)
+        reward = kl_penalised(
+            trajectory.reward, trajectory.log_prob, trajectory.reference_log_prob, self.kl_coefficient
+        )
         advantage = generalized_advantage(
-            trajectory.reward - penalty,
+            reward,
             trajectory.value,
             trajectory.discount,
             trajectory.mask,
@@ -76,11 +81,7 @@ class Ppo:
         assert output.value is not None  # "value" is in reads
         log_prob = action_log_prob(output.scores, trajectory.action)
         loss = ppo_clip_loss(log_prob, trajectory.log_prob, trajectory.advantage, self.clip_range)
-        returns = trajectory.advantage + trajectory.value
-        if self.value_clip_range is None:
-            distance = 0.5 * (output.value - returns) ** 2
-        else:
-            distance = clipped_value_loss(output.value, trajectory.value, returns, self.value_clip_range)
+        distance = value_loss(output.value, trajectory.value, trajectory.advantage, self.value_clip_range)
         loss = loss + self.value_coefficient * distance
         if self.entropy_coefficient > 0:
             loss = loss - self.entropy_coefficient * entropy(output.scores)

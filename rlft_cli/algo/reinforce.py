@@ -13,12 +13,13 @@ from rlft_cli.errors import UsageError
 from rlft_cli.model import Output
 from rlft_cli.returns import (
     action_log_prob,
+    credited_return,
     entropy,
-    kl_k1,
     kl_k2,
+    kl_penalised,
     leave_one_out,
-    returns_to_go,
     spread_in_groups,
+    value_loss,
 )
 
 _TINY = 1e-6  # a mean square return below this is none that can be told from 0
@@ -80,13 +81,13 @@ class Reinforce:
         mask = trajectory.mask
         reward = trajectory.reward
         if self.kl_in == "reward":
-            reward = reward - self.kl_coefficient * kl_k1(trajectory.log_prob, trajectory.reference_log_prob)
-        returns = self._credit(reward, mask)
+            reward = kl_penalised(reward, trajectory.log_prob, trajectory.reference_log_prob, self.kl_coefficient)
+        returns = credited_return(reward, mask, self.gamma, self.credit)
         if self.baseline == "leave_one_out":
             advantage = leave_one_out(returns, trajectory.samples)
             self._break_even(returns, trajectory.samples, mask & trajectory.observed)
         elif self.baseline == "self_critical":  # Rennie et al. 2017, eq. 8
-            advantage = returns - self._credit(trajectory.greedy_reward, mask)
+            advantage = returns - credited_return(trajectory.greedy_reward, mask, self.gamma, self.credit)
         elif self.baseline == "moving_average":
             advantage = returns - self._moving_average(returns, mask)
         elif self.baseline == "value":
@@ -94,13 +95,6 @@ class Reinforce:
         else:
             advantage = returns
         return replace(trajectory, advantage=torch.where(mask, advantage, torch.zeros_like(advantage)))
-
-    def _credit(self, reward: Tensor, mask: Tensor) -> Tensor:
-        """Return credited to each decision [N, T]: what followed it, or the whole episode's."""
-        if self.credit == "return_to_go":
-            return returns_to_go(reward, mask, self.gamma)
-        total = torch.where(mask, reward, torch.zeros_like(reward)).sum(1, keepdim=True)
-        return total.expand_as(reward)
 
     def _moving_average(self, returns: Tensor, mask: Tensor) -> Tensor:
         """The average of earlier batches; this batch enters after use, so that the baseline stays independent of it."""
@@ -132,6 +126,6 @@ class Reinforce:
             loss = loss + self.kl_coefficient * kl_k2(log_prob, trajectory.reference_log_prob)
         if self.baseline == "value":
             assert output.value is not None  # "value" is in reads
-            returns = trajectory.advantage + trajectory.value
-            loss = loss + self.value_coefficient * 0.5 * (output.value - returns) ** 2
+            distance = value_loss(output.value, trajectory.value, trajectory.advantage, None)
+            loss = loss + self.value_coefficient * distance
         return loss

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
-from rlft_cli import artifact, pipeline
-from rlft_cli.commands.train import show_metrics
+from rlft_cli import artifact, durable, pipeline
+from rlft_cli.commands.train_log import show_metrics
 from rlft_cli.console import Console
 from rlft_cli.data import Data, Splits
 from rlft_cli.data.files import Files
@@ -32,7 +32,7 @@ def run(config: DictConfig, console: Console) -> None:
     show_metrics(console, found.metrics, config.split)
     console.line(f"{len(ids)} examples in {found.seconds:.1f} s", examples=len(ids), seconds=round(found.seconds, 2))
     if output is not None:
-        artifact.write_json(
+        durable.write_json(
             output,
             {
                 "checkpoint": str(config.checkpoint),

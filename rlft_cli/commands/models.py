@@ -11,7 +11,8 @@ from omegaconf import DictConfig
 from rlft_cli.config import config_folder
 from rlft_cli.console import Cell, Console
 from rlft_cli.errors import UsageError
-from rlft_cli.model.source import Folder, Hub, Wheel, find, locate, parse
+from rlft_cli.model.source import Folder, Hub, find, locate, parse
+from rlft_cli.model.wheel import Wheel
 from rlft_cli.options import Library, Source
 from rlft_cli.suggest import did_you_mean
 

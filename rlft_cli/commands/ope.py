@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
-from rlft_cli import artifact, pipeline
+from rlft_cli import artifact, durable, pipeline
 from rlft_cli.console import Console
 from rlft_cli.errors import UsageError
 from rlft_cli.offline import Estimates, estimate, require_chances, score_log, weights_of
@@ -52,7 +52,7 @@ def run(config: DictConfig, console: Console) -> None:
     )
     _show(console, found, weights, config)
     if output is not None:
-        artifact.write_json(output, _content(config, found, weights, len(log.episodes)))
+        durable.write_json(output, _content(config, found, weights, len(log.episodes)))
 
 
 def _show(console: Console, found: Estimates, weights: str, config: DictConfig) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from rlft_cli import artifact, pipeline
+from rlft_cli import artifact, durable, pipeline
 from rlft_cli.console import Console
 from rlft_cli.data.questions import form_of, question, questions
 from rlft_cli.data.table import decoded, read_text
@@ -34,7 +34,7 @@ def run(config: DictConfig, console: Console) -> None:
     conll = form == "conll" and setup.task.decisions == "tags"
     lines = [_conll(d) if conll else json.dumps(d, ensure_ascii=False) for d in described]
     if output is not None:
-        artifact.write_text(output, "".join(line + "\n" for line in lines))
+        durable.write_text(output, "".join(line + "\n" for line in lines))
         console.line(f"{len(lines)} predictions written to {output}", predictions=len(lines), output=str(output))
     else:
         for line in lines:

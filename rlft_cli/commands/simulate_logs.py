@@ -11,7 +11,7 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
-from rlft_cli import artifact, pipeline
+from rlft_cli import artifact, durable, pipeline
 from rlft_cli.commands.eval import known_rows, splits_of
 from rlft_cli.console import Console
 from rlft_cli.data.logs import WIDEST, LoggedEpisode, LogHeader, episode_line, header_line
@@ -66,7 +66,7 @@ def run(config: DictConfig, console: Console) -> None:
     episodes = [episode for place in range(len(ids)) for episode in found[place]]
     header = _header(config, setup, episodes, explore.propensities)
     lines = [header_line(header), *(episode_line(header, episode) for episode in episodes)]
-    artifact.write_text(output, "".join(line + "\n" for line in lines))
+    durable.write_text(output, "".join(line + "\n" for line in lines))
     if header.deterministic:
         console.warn(
             "this exploration has no propensities: its log is marked deterministic, and rlft ope will refuse it"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 import torch
@@ -29,25 +29,19 @@ class LinUcb:
     reads: ClassVar[tuple[str, ...]] = ()
 
     alpha: Annotated[float, "[0, inf)"]
-    ridge: Annotated[float, "(0, inf)"]
-    refresh_batches: Annotated[int, "[0, inf)"]
-    window_episodes: Annotated[int, "[1, inf)"]
-    state: dict[str, Tensor] = field(init=False, default_factory=dict)
+    regression: LinearRewards
 
-    def _rewards(self) -> LinearRewards:
-        return LinearRewards(
-            ridge=self.ridge,
-            refresh_batches=self.refresh_batches,
-            window_episodes=self.window_episodes,
-            state=self.state,
-        )
+    @property
+    def state(self) -> dict[str, Tensor]:
+        """That of the regressions."""
+        return self.regression.state
 
     def __call__(self, decision: Decision, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Action [n] and log-probability 0 [n]."""
         assert decision.features is not None  # there are, of tags and classes
-        phi, rewards = decision.features.double(), self._rewards()
-        inverse = rewards.inverse(decision.legal.shape[1], phi)
-        mean = phi @ rewards.mean().T  # [n, A]
+        phi = decision.features.double()
+        inverse = self.regression.inverse(decision.legal.shape[1], phi)
+        mean = phi @ self.regression.mean().T  # [n, A]
         kernel = torch.einsum("nh,ahg,mg->anm", phi, inverse, phi)  # phi_n . inv(A_a) phi_m
         actions = []
         for n, legal in enumerate(decision.legal):
@@ -69,4 +63,4 @@ class LinUcb:
 
     def observe(self, trajectory: Trajectory, features: Callable[[Trajectory], Tensor]) -> None:
         """The rewards that arrived enter the regressions."""
-        self._rewards().observe(trajectory, features)
+        self.regression.observe(trajectory, features)

@@ -29,19 +29,13 @@ class Thompson:
     reads: ClassVar[tuple[str, ...]] = ()
 
     noise: Annotated[float, "(0, inf)"]
-    ridge: Annotated[float, "(0, inf)"]
-    refresh_batches: Annotated[int, "[0, inf)"]
-    window_episodes: Annotated[int, "[1, inf)"]
+    regression: LinearRewards
     drawn: dict[str, Tensor] = field(init=False, default_factory=dict)  # weights of the episodes that go on
-    state: dict[str, Tensor] = field(init=False, default_factory=dict)
 
-    def _rewards(self) -> LinearRewards:
-        return LinearRewards(
-            ridge=self.ridge,
-            refresh_batches=self.refresh_batches,
-            window_episodes=self.window_episodes,
-            state=self.state,
-        )
+    @property
+    def state(self) -> dict[str, Tensor]:
+        """That of the regressions."""
+        return self.regression.state
 
     def __call__(self, decision: Decision, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Action [n] and log-probability 0 [n]."""
@@ -55,10 +49,9 @@ class Thompson:
 
     def _draw(self, episodes: int, actions: int, phi: Tensor, generator: torch.Generator) -> Tensor:
         """Weights [N, A, H] of each episode."""
-        rewards = self._rewards()
-        root = torch.linalg.cholesky(rewards.inverse(actions, phi))  # [A, H, H]
+        root = torch.linalg.cholesky(self.regression.inverse(actions, phi))  # [A, H, H]
         normal = torch.randn(episodes, actions, phi.shape[1], dtype=phi.dtype, device=phi.device, generator=generator)
-        return rewards.mean() + self.noise * torch.einsum("ahg,nag->nah", root, normal)
+        return self.regression.mean() + self.noise * torch.einsum("ahg,nag->nah", root, normal)
 
     def warp(self, scores: Tensor) -> Tensor:
         """Scores are ranked only."""
@@ -70,4 +63,4 @@ class Thompson:
 
     def observe(self, trajectory: Trajectory, features: Callable[[Trajectory], Tensor]) -> None:
         """The rewards that arrived enter the posterior."""
-        self._rewards().observe(trajectory, features)
+        self.regression.observe(trajectory, features)

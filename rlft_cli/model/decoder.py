@@ -14,9 +14,9 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from rlft_cli.errors import RlftError
 from rlft_cli.model.body import attention
 from rlft_cli.model.codec import HFCodec
+from rlft_cli.model.head import load_heads
 from rlft_cli.model.source import locate
 from rlft_cli.model.tokens import TokenPolicy
-from rlft_cli.model.words import load_heads
 
 # The names that configurations of causal language models give to their dropout probabilities.
 _DROPOUTS = ("attention_dropout", "attn_pdrop", "embd_pdrop", "hidden_dropout", "resid_pdrop", "dropout")

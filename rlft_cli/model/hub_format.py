@@ -6,6 +6,12 @@ import json
 import struct
 from pathlib import Path
 
+KEPT = ("*.json", "*.txt", "*.model", "*.safetensors", "*.jinja")  # never *.bin, *.pt, *.pkl: unpickling runs code
+
+
+class NotGiven(Exception):
+    """A source that does not give its weights; the text says in a few words why not."""
+
 
 def refusal(folder: Path) -> str | None:
     """Say why a folder cannot be used as pretrained weights; None where it can."""

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from rlft_cli.errors import RlftError
+from rlft_cli.model.head import load_heads
 from rlft_cli.model.tokens import TokenPolicy
 from rlft_cli.model.vocabulary import LstmCodec
-from rlft_cli.model.words import load_heads, word_policy
+from rlft_cli.model.words import word_policy
 
 # -- bodies --------------------------------------------------------------------------------------------------------
 

@@ -22,8 +22,9 @@ from transformers import (
 
 from rlft_cli.model.body import EncoderBody
 from rlft_cli.model.codec import HFCodec
+from rlft_cli.model.head import load_heads
 from rlft_cli.model.tokens import TokenPolicy
-from rlft_cli.model.words import load_heads, word_policy
+from rlft_cli.model.words import word_policy
 
 SPECIAL_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[EOS]", "[user]", "[assistant]"]
 CHAT_TEMPLATE = (

@@ -14,7 +14,7 @@ from rlft_cli.algo import Algorithm
 from rlft_cli.episode import ILLEGAL_SCORE, Trajectory, blank
 from rlft_cli.errors import UsageError
 from rlft_cli.model import Output
-from rlft_cli.model.words import Numbers
+from rlft_cli.model.head import Numbers
 from rlft_cli.oracles import Oracle
 from rlft_cli.oracles.toys.chain import T, chain, fitted
 from rlft_cli.oracles.toys.tagging import (
@@ -30,7 +30,7 @@ from rlft_cli.returns import categorical_mean
 
 D = torch.float64
 KNOWN_READS = frozenset({"value", "dueling", "greedy", "reference", "propensity"})
-NUMBERS = ("heads:", "quantiles:", "atoms:")  # more numbers of each action (model/words.py), which can be made too
+NUMBERS = ("heads:", "quantiles:", "atoms:")  # more numbers of each action (model/head.py), which can be made too
 MOST_SAMPLES = 8  # groups of more cannot be enumerated
 LENGTHS, ACTIONS = (3, 1, 4, 2), 5
 

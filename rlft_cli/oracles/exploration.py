@@ -15,7 +15,7 @@ from torch import Tensor
 from rlft_cli.episode import blank
 from rlft_cli.explore.epsilon_greedy import EpsilonGreedy
 from rlft_cli.explore.thompson import Thompson
-from rlft_cli.linear import absorb
+from rlft_cli.linear import LinearRewards, absorb
 from rlft_cli.model.words import legal_transitions
 from rlft_cli.oracles import Oracle
 from rlft_cli.oracles.toys.acting import decision
@@ -93,7 +93,7 @@ def _decayed_epsilon(explore: Any) -> float:
 
 def _thompson(explore: Any) -> float:
     """What is missing to a slope below .35; run i is a context of its own, whose features are the i-th unit vector."""
-    explore = replace(explore)  # nothing learned yet
+    explore = replace(explore, regression=replace(explore.regression))  # nothing learned yet
     runs, chance = _THOMPSON_RUNS, torch.Generator().manual_seed(33)
     features = torch.eye(runs, dtype=D)
 
@@ -246,7 +246,7 @@ ORACLES = (
         object="explore=thompson on five arms: regret, missing to slope",
         oracle="slope of log R below .35",
         tolerance=0.0,
-        subject=Thompson(noise=0.3, ridge=1.0, refresh_batches=0, window_episodes=1),
+        subject=Thompson(noise=0.3, regression=LinearRewards(ridge=1.0, refresh_batches=0, window_episodes=1)),
         distance=_thompson,
     ),
     Oracle(

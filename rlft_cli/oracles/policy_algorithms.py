@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from rlft_cli.algo import Algorithm
-from rlft_cli.algo.actor_critic import ActorCritic
 from rlft_cli.algo.grpo import Grpo
 from rlft_cli.algo.ppo import Ppo
 from rlft_cli.oracles import Oracle
@@ -24,9 +23,6 @@ from rlft_cli.oracles.toys.tagging import (
 )
 
 BETA = 0.7
-ACTOR_CRITIC = ActorCritic(
-    samples=1, gamma=1.0, gae_lambda=1.0, value_coefficient=0.5, entropy_coefficient=0.0, kl_coefficient=0.0
-)
 PPO = Ppo(
     samples=1,
     epochs=1,
@@ -112,20 +108,11 @@ ORACLES = (
     Oracle(
         name="actor_critic",
         row=26,
-        object="actor-critic, lambda 1, any value of the state",
+        object="actor-critic (PPO in its first epoch), lambda 1, any value of the state",
         oracle=_GRADIENT,
         tolerance=1e-8,
-        subject=ACTOR_CRITIC,
+        subject=PPO,
         distance=_with_a_value,
-    ),
-    Oracle(
-        name="actor_critic_bootstrapped",
-        row=26,
-        object="actor-critic, lambda 0.3, the true value",
-        oracle=_GRADIENT,
-        tolerance=1e-8,
-        subject=replace(ACTOR_CRITIC, gae_lambda=0.3),
-        distance=_with_the_value,
     ),
     Oracle(
         name="ppo_algorithm",

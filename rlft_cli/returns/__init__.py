@@ -13,6 +13,7 @@ from rlft_cli.returns.advantages import (
     mixed_objective,
     ppo_clip_loss,
     spread_in_groups,
+    value_loss,
     whiten,
 )
 from rlft_cli.returns.distributional import (
@@ -22,7 +23,7 @@ from rlft_cli.returns.distributional import (
     chosen_heads,
     quantile_huber,
 )
-from rlft_cli.returns.divergence import kl_k1, kl_k2, kl_k3
+from rlft_cli.returns.divergence import kl_k1, kl_k2, kl_k3, kl_penalised
 from rlft_cli.returns.logged import IlqlLosses, cql_penalty, expectile_loss, ilql_losses
 from rlft_cli.returns.off_policy import (
     banditnet_loss,
@@ -37,7 +38,9 @@ from rlft_cli.returns.preference import bradley_terry_loss, dpo_loss
 from rlft_cli.returns.rewards import denoised_reward, imbalance_reward, imbalance_scale, imbalance_threshold
 from rlft_cli.returns.scores import action_log_prob, entropy, upper_bound
 from rlft_cli.returns.values import (
+    Credit,
     LossKind,
+    credited_return,
     double_backup,
     dueling,
     max_backup,
@@ -56,6 +59,7 @@ from rlft_cli.returns.values import (
 from rlft_cli.returns.weights import importance_weights, priority_probabilities
 
 __all__ = [
+    "Credit",
     "IlqlLosses",
     "LossKind",
     "action_log_prob",
@@ -67,6 +71,7 @@ __all__ = [
     "chosen_heads",
     "clipped_value_loss",
     "cql_penalty",
+    "credited_return",
     "denoised_reward",
     "direct_method",
     "double_backup",
@@ -88,6 +93,7 @@ __all__ = [
     "kl_k1",
     "kl_k2",
     "kl_k3",
+    "kl_penalised",
     "leave_one_out",
     "leave_one_out_break_even",
     "max_backup",
@@ -109,5 +115,6 @@ __all__ = [
     "soft_kl_value",
     "spread_in_groups",
     "upper_bound",
+    "value_loss",
     "whiten",
 ]

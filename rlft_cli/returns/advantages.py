@@ -114,6 +114,17 @@ def clipped_value_loss(value: Tensor, old_value: Tensor, returns: Tensor, clip_r
     return 0.5 * torch.maximum((value - returns) ** 2, (near - returns) ** 2)
 
 
+def value_loss(value: Tensor, old_value: Tensor, advantage: Tensor, clip_range: float | None) -> Tensor:
+    """(V - R)^2 / 2 of a learned value, R = A + V_old what came: [N, T] -> [N, T]; clipped as above where there is a range.
+
+    V_old is the value foreseen while acting, and A the advantage over it (Mnih et al. 2016, sec. 4).
+    """
+    returns = advantage + old_value
+    if clip_range is None:
+        return 0.5 * (value - returns) ** 2
+    return clipped_value_loss(value, old_value, returns, clip_range)
+
+
 def mixed_objective(supervised: Tensor, reinforcement: Tensor, coefficient: float) -> Tensor:
     """L = L_RL + lambda L_CE, lambda >= 0: [N, T] twice -> [N, T] (Wu et al. 2016, eq. 9, up to one factor)."""
     return reinforcement + coefficient * supervised

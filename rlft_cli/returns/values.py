@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 LossKind = Literal["bce", "mse", "huber"]
+Credit = Literal["return_to_go", "episode"]
 
 
 def returns_to_go(reward: Tensor, mask: Tensor, gamma: float) -> Tensor:
@@ -22,6 +23,14 @@ def returns_to_go(reward: Tensor, mask: Tensor, gamma: float) -> Tensor:
         running = reward[:, t] + gamma * running
         returns[:, t] = running
     return returns
+
+
+def credited_return(reward: Tensor, mask: Tensor, gamma: float, credit: Credit) -> Tensor:
+    """The return that each decision is credited with, [N, T] -> [N, T]: what followed it, or the whole episode's sum."""
+    if credit == "return_to_go":
+        return returns_to_go(reward, mask, gamma)
+    total = torch.where(mask, reward, torch.zeros_like(reward)).sum(1, keepdim=True)
+    return total.expand_as(reward)
 
 
 def n_step_targets(reward: Tensor, next_value: Tensor, discount: Tensor, gamma: float, n: int) -> Tensor:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from rlft_cli import pipeline
+from rlft_cli.pipeline import setup
 
 Tree = Callable[[], list[str]]
 TRAIN = (
@@ -303,7 +303,7 @@ def test_a_disk_that_fills_leaves_the_earlier_checkpoint_whole(
     rlft: Any, ner: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written: list[Path] = []
-    write = pipeline.write_card
+    write = setup.write_card
 
     def fill_up(folder: Path, card: Any) -> None:
         written.append(folder)
@@ -311,12 +311,12 @@ def test_a_disk_that_fills_leaves_the_earlier_checkpoint_whole(
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         write(folder, card)
 
-    monkeypatch.setattr(pipeline, "write_card", fill_up)
+    monkeypatch.setattr(setup, "write_card", fill_up)
     done = rlft(*TRAIN, *NER, "run_dir=run", "selection.by=last", "passes=3")
     done.refused(1, "cannot write run/checkpoint: the disk is full", "what was written before is whole")
     assert names("run") == ["checkpoint", "config.yaml", "metrics.jsonl", "state"]
     assert rlft("eval", "checkpoint=run").status == 0
-    monkeypatch.setattr(pipeline, "write_card", write)
+    monkeypatch.setattr(setup, "write_card", write)
     assert rlft("train", "resume=run").status == 0, "with room on the disk the run goes on"
 
 

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 import yaml
 
-from rlft_cli import artifact
-from rlft_cli.commands import train as train_command
+from rlft_cli import artifact, durable
+from rlft_cli.commands.train_log import against_collapse
 
 TRAIN = ("train", "task=ner", "model=tiny", "hardware=cpu", "hardware.threads=1", "evaluation.bootstrap=10")
 NER = ("data=files", "data.dir=ner")
@@ -184,10 +184,10 @@ def test_advice_against_a_collapse_names_keys_of_this_run(rlft: Any, ner: Path) 
     (ner / "dev.conll").write_text("it\tO\nis\tO\n\nRome\tB-LOC\n")
     words = (*TRAIN, *NER, "passes=0.1", "optim.lr=0", "optim.head_lr=0")
     for algo, key in (("dqn", "lower optim.lr"), ("reinforce", "raise algo.entropy_coefficient")):
-        told = train_command._against_collapse(config_of(rlft, *words, f"algo={algo}"))
+        told = against_collapse(config_of(rlft, *words, f"algo={algo}"))
         assert key in told
         assert ("entropy_coefficient" in told) == (algo == "reinforce")
-    assert "optim.head_lr" in train_command._against_collapse(config_of(rlft, *words, "algo=supervised"))
+    assert "optim.head_lr" in against_collapse(config_of(rlft, *words, "algo=supervised"))
 
 
 def config_of(rlft: Any, *words: str) -> Any:
@@ -200,7 +200,7 @@ def config_of(rlft: Any, *words: str) -> Any:
 
 
 def test_ctrl_c_saves_and_says_how_to_go_on(rlft: Any, ner: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    append, lines = artifact.append_line, []
+    append, lines = durable.append_line, []
 
     def press_ctrl_c(path: Path, content: Any) -> None:
         append(path, content)
@@ -208,7 +208,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(rlft: Any, ner: Path, monkeypatch: p
         if len(lines) == 2:
             signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(artifact, "append_line", press_ctrl_c)
+    monkeypatch.setattr(durable, "append_line", press_ctrl_c)
     before = signal.getsignal(signal.SIGINT)  # a job in the background starts with Ctrl-C ignored
     words = (*TRAIN, "algo=supervised", *NER, "passes=4", "run_dir=run", "console=plain")
     done = rlft(*words)
@@ -217,7 +217,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(rlft: Any, ner: Path, monkeypatch: p
     assert "stopping after this step; press Ctrl-C again to stop at once" in done.out
     assert signal.getsignal(signal.SIGINT) is before
     assert not Path("run/result.json").exists()
-    monkeypatch.setattr(artifact, "append_line", append)
+    monkeypatch.setattr(durable, "append_line", append)
     done = rlft("train", "resume=run", "console=plain")
     assert done.status == 0, done
     assert done.out.splitlines()[0] == "going on with run"

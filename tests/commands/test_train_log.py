@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from rlft_cli.commands.train import Run, _against_few_samples, _log
+from rlft_cli.commands.train_log import against_few_samples, log
+from rlft_cli.commands.train_state import Run
 from rlft_cli.console import Console
 from rlft_cli.learner import Progress
 
@@ -29,7 +30,7 @@ from rlft_cli.learner import Progress
 def test_leave_one_out_needs_more_samples_than_the_break_even(
     break_even: float | None, samples: int, told: str | None
 ) -> None:
-    found = _against_few_samples({} if break_even is None else {"break_even": break_even}, samples)
+    found = against_few_samples({} if break_even is None else {"break_even": break_even}, samples)
     assert found is None if told is None else found is not None and found.endswith(told)
 
 
@@ -45,7 +46,7 @@ def test_too_few_samples_are_logged_always_and_said_once(tmp_path: Path) -> None
     )
     for step in (10, 20, 30):
         run.window = [{"break_even": 9.0}, {"break_even": 11.0}]
-        _log(run, training, Progress(step=step, passes=1.0, done=0.5, pass_ended=False, signals={}))
+        log(run, training, Progress(step=step, passes=1.0, done=0.5, pass_ended=False, signals={}))
     assert said.getvalue().count("warning") == 1 and "algo.samples=11" in said.getvalue()
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["break_even"] for line in lines] == [10.0] * 3

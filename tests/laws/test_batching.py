@@ -10,14 +10,19 @@ from typing import Any
 import pytest
 import torch
 import torch.multiprocessing as mp
+from accelerate import Accelerator
 from accelerate.state import AcceleratorState, PartialState
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from rlft_cli import update as update_module
+from rlft_cli.collect import act, collect
 from rlft_cli.episode import Trajectory, demonstrate
 from rlft_cli.explore.epsilon_greedy import EpsilonGreedy
-from rlft_cli.learner import Training, _act, _update, learn
+from rlft_cli.learner import learn
 from rlft_cli.memory.latest import Latest
+from rlft_cli.training import Training
+from rlft_cli.update import update
 from toy_training import (
     bind,
     c51,
@@ -62,13 +67,13 @@ def after_updates(
     fixed = demonstrate(task, {"id": torch.tensor(ids)}) if algorithm.needs == "labels" else paid(made, ids)
     before = weights(policy)
     for _ in range(3):
-        _update(made, fixed)
+        update(made, fixed)
     assert largest_difference(before, weights(policy)) > 1e-3
     return weights(policy)
 
 
 def paid(made: Training, ids: list[int]) -> Trajectory:
-    trajectory, _ = _act(made, ids)
+    trajectory, _ = act(made, ids)
     return trajectory
 
 
@@ -113,19 +118,34 @@ def test_averaging_each_micro_batch_by_itself_would_be_found(monkeypatch: pytest
     rows = tagged_rows(32, seed=1)
     right = after_updates(1, supervised(), rows, tiny())
 
-    from rlft_cli import learner
-
-    whole = learner._loss
+    whole = update_module.micro_batch_loss
 
     def wrong(t: Any, part: Any, drawn: Any) -> Any:
         loss, signals = whole(t, part, drawn)
         return loss / part.mask.sum() * 32 * 9 / 16, signals  # about as large as the right one
 
-    monkeypatch.setattr(learner, "_loss", wrong)
+    monkeypatch.setattr(update_module, "micro_batch_loss", wrong)
     assert largest_difference(right, after_updates(8, supervised(), rows, tiny())) > 100 * TOLERANCE
 
 
-# -- two processes -------------------------------------------------------------------------------------------------
+# -- three processes -----------------------------------------------------------------------------------------------
+
+
+def test_a_process_without_a_share_adds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two examples for three processes: the third learns from an episode that counts for nothing, and from no duplicate."""
+    found = []
+    for rank in range(3):
+        task = bind(tagged_rows(24, seed=2), tiny())
+        made = training(policy_of(tiny(), task), task, supervised())
+        monkeypatch.setattr(Accelerator, "process_index", rank)
+        monkeypatch.setattr(Accelerator, "num_processes", 3)
+        assert collect(made, [7, 4]) == ({}, True)
+        monkeypatch.undo()
+        batch = made.memory.sample(1000, 100, torch.Generator())
+        found.append((made.counts.label_decisions, int(batch.mask.sum()), batch.observation["id"].tolist()))
+    lengths = [len(row["words"]) for row in tagged_rows(24, seed=2)]
+    assert found[:2] == [(lengths[7], lengths[7], [7]), (lengths[4], lengths[4], [4])]
+    assert found[2][:2] == (0, 0)
 
 
 def _train(algorithm: str, rows: list[Any]) -> dict[str, Tensor]:
@@ -134,7 +154,7 @@ def _train(algorithm: str, rows: list[Any]) -> dict[str, Tensor]:
     task = bind(rows, model)
     policy = policy_of(model, task)
     memory = Latest()
-    sizes = SIZES | {"max_batch_episodes": 1} if algorithm == "lone_examples" else SIZES
+    sizes = SIZES | {"max_batch_episodes": 2} if algorithm == "lone_examples" else SIZES
     make = CASES["dqn" if algorithm == "dqn" else "supervised"]
     made = training(policy, task, make(), optim=optim(**sizes), count=24, memory=memory, passes=2.0)
     plain_gradient_steps(made, RATE)
@@ -146,7 +166,7 @@ def _train(algorithm: str, rows: list[Any]) -> dict[str, Tensor]:
     everyone = paid(made, list(range(24)))  # greedy and without ties: the same in all processes
     mine = torch.arange(made.accelerator.process_index, 24, made.accelerator.num_processes)
     for _ in range(3):
-        _update(made, everyone.select(mine))
+        update(made, everyone.select(mine))
     return weights(policy)
 
 
@@ -154,7 +174,7 @@ def _process(rank: int, port: int, folder: str) -> None:
     os.environ |= {
         "RANK": str(rank),
         "LOCAL_RANK": str(rank),
-        "WORLD_SIZE": "2",
+        "WORLD_SIZE": "3",
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
         "ACCELERATE_USE_CPU": "true",
@@ -162,22 +182,22 @@ def _process(rank: int, port: int, folder: str) -> None:
     }
     for algorithm in SHARED:
         found = _train(algorithm, tagged_rows(24, seed=2))
-        assert PartialState().num_processes == 2
+        assert PartialState().num_processes == 3
         save_file({name: weight.contiguous() for name, weight in found.items()}, Path(folder) / f"{algorithm}.{rank}")
     torch.distributed.destroy_process_group()
 
 
-SHARED = ("supervised", "lone_examples", "dqn")  # lone_examples: in every batch one process has nothing to do
+SHARED = ("supervised", "lone_examples", "dqn")  # lone_examples: two for three processes, one of which has none
 
 
 @pytest.mark.distributed
-def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
+def test_three_processes_learn_what_one_learns(tmp_path: Path) -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
-    mp.spawn(_process, args=(port, str(tmp_path)), nprocs=2)
+    mp.spawn(_process, args=(port, str(tmp_path)), nprocs=3)
     AcceleratorState._reset_state(reset_partial_state=True)
     for algorithm in SHARED:
         alone = _train(algorithm, tagged_rows(24, seed=2))
-        for rank in (0, 1):
+        for rank in range(3):
             assert largest_difference(alone, load_file(tmp_path / f"{algorithm}.{rank}")) < TOLERANCE

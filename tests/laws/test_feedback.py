@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 from typing import Any
 
 import pytest
+import torch
 from torch import Tensor
 
+from rlft_cli.episode import Trajectory
 from rlft_cli.explore.epsilon_greedy import EpsilonGreedy
 from rlft_cli.explore.sample import Sample
-from rlft_cli.learner import Training, learn
+from rlft_cli.feedback import Signal, at_once
+from rlft_cli.judge import Judge
+from rlft_cli.learner import learn
 from rlft_cli.memory.prioritised import Prioritised
 from rlft_cli.memory.replay import Replay
 from rlft_cli.sampler import BatchSampler
 from rlft_cli.task import Row
+from rlft_cli.training import Training
 from toy_training import (
     bind,
     class_rows,
@@ -62,8 +68,8 @@ def run(rows: list[Row], algorithm: Any, labels: list[str], shown: int = 0, **pa
         first = list(range(shown))
         made.labelled = BatchSampler(first, task.cost(first), batch_tokens=100, most=4, seed=5)
         made.label_coefficient = 0.5
-    watched = Watched(made.reward)
-    made.reward = watched
+    watched = Watched(made.judge.reward)
+    made.judge = replace(made.judge, reward=watched)
     references = task.references
 
     def asked(ids: list[int]) -> list[Any]:
@@ -149,6 +155,29 @@ def test_labels_that_were_never_hit_change_nothing(rows: Any, name: str) -> None
     second, again = run(others, algorithm, labels, **parts)
     assert again.tried == watched.tried
     assert differences(state_of(first), state_of(second)) == []
+
+
+@pytest.mark.parametrize("name", ["dqn", "self_critical", "ppo"])
+def test_only_the_judge_asks_for_labels(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a judge that knows nothing, a training runs on a task that would give no label away."""
+    algorithm, parts = RUNS[name]()
+    task = bind(tagged_rows(24), tiny())
+    made = training(policy_of(tiny(), task, algorithm.reads), task, algorithm, **parts)
+    monkeypatch.setattr(Judge, "tell", lambda judge, trajectory, ids: paid_by_chance(trajectory))
+    monkeypatch.setattr(Judge, "mistakes", lambda judge, trajectory, ids: 0)
+    monkeypatch.setattr(type(task), "references", refused)
+    monkeypatch.setattr(type(task), "demonstration", refused)
+    assert len(list(learn(made))) > 2
+    with pytest.raises(PermissionError):
+        next(learn(training(policy_of(tiny(), task), task, supervised())))
+
+
+def paid_by_chance(trajectory: Trajectory) -> Signal:
+    return at_once(torch.rand(trajectory.mask.shape), trajectory.mask, trajectory.mask.sum(1))
+
+
+def refused(*given: Any) -> Any:
+    raise PermissionError("a label was asked for")
 
 
 @pytest.mark.parametrize("rows", [tagged_rows, class_rows], ids=["tags", "classes"])

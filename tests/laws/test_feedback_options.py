@@ -24,11 +24,12 @@ from rlft_cli.feedback.logged import Logged
 from rlft_cli.feedback.noisy import Noisy
 from rlft_cli.feedback.sentence import Sentence
 from rlft_cli.feedback.span import Span
-from rlft_cli.learner import Training, learn
+from rlft_cli.learner import learn
 from rlft_cli.memory.replay import Replay
 from rlft_cli.metrics.spans import spans
 from rlft_cli.ring import DECISION
 from rlft_cli.task import Row
+from rlft_cli.training import Training
 from toy_training import (
     bind,
     class_rows,

@@ -11,10 +11,9 @@ from torch import Tensor
 
 from rlft_cli.episode import ILLEGAL_SCORE, Trajectory, blank
 from rlft_cli.explore.sample import Sample
-from rlft_cli.learner import _update
+from rlft_cli.update import update
 from toy_training import (
     TablePolicy,
-    actor_critic,
     bind,
     doubly_robust,
     dqn,
@@ -44,7 +43,7 @@ ALGORITHMS: dict[str, Any] = {
     "munchausen": lambda: dqn(gamma=0.9, loss_kind="mse", backup="munchausen", munchausen_temperature=0.5),
     "cql": lambda: dqn(gamma=0.9, loss_kind="huber", cql_coefficient=0.5),
     "ips": lambda: ips(gamma=0.9, translation=-0.5),
-    "filtered_bc": lambda: filtered_bc(gamma=0.9),
+    "filtered_bc": lambda: filtered_bc(gamma=0.9, threshold=0.0),  # every return is above
     "doubly_robust": doubly_robust,
     "direct_method": lambda: doubly_robust(clip=0.0, loss_kind="mse"),
     "ilql": lambda: ilql(gamma=0.9),
@@ -54,8 +53,7 @@ ALGORITHMS: dict[str, Any] = {
     "episode": lambda: reinforce(samples=1, baseline="moving_average", credit="episode", kl_coefficient=0.1),
     "self_critical": lambda: reinforce(samples=1, baseline="self_critical", gamma=1.0),
     "learned_baseline": lambda: reinforce(samples=1, baseline="value", gamma=1.0, kl_coefficient=0.1, kl_in="loss"),
-    "actor_critic": lambda: actor_critic(gamma=0.9, entropy_coefficient=0.1, kl_coefficient=0.1),
-    "ppo": lambda: ppo(gamma=0.9, epochs=2, value_clip_range=0.2, entropy_coefficient=0.1),
+    "ppo": lambda: ppo(gamma=0.9, epochs=2, value_clip_range=0.2, entropy_coefficient=0.1, kl_coefficient=0.1),
     "grpo": lambda: grpo(samples=2, gamma=1.0, epochs=2, scale_rewards=True, entropy_coefficient=0.1),
 }
 
@@ -89,7 +87,7 @@ def updated(name: str, hidden: float, score_shift: float = 0.0) -> tuple[dict[st
     plain_gradient_steps(made, 0.1)
     grabbed: list[Tensor] = []
     policy.scores.register_hook(lambda gradient: grabbed.append(gradient.clone()))
-    signals = _update(made, data)
+    signals = update(made, data)
     assert "loss" in signals, signals
     return weights(policy), grabbed[0]
 

@@ -16,7 +16,7 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 
-from rlft_cli import artifact
+from rlft_cli import durable
 from rlft_cli.cli import main
 from rlft_cli.explore.dropout_thompson import DropoutThompson
 from rlft_cli.explore.epsilon_greedy import EpsilonGreedy
@@ -25,12 +25,13 @@ from rlft_cli.explore.noisy import Noisy
 from rlft_cli.explore.sample import Sample
 from rlft_cli.explore.thompson import Thompson
 from rlft_cli.explore.ucb import Ucb
-from rlft_cli.learner import Training, learn
+from rlft_cli.learner import learn
+from rlft_cli.linear import LinearRewards
 from rlft_cli.memory.prioritised import Prioritised
 from rlft_cli.memory.replay import Replay
 from rlft_cli.sampler import BatchSampler
+from rlft_cli.training import Training
 from toy_training import (
-    actor_critic,
     bind,
     class_rows,
     differences,
@@ -116,10 +117,6 @@ def mixed_run(seed: int) -> Training:
     return made
 
 
-def actor_critic_run(seed: int) -> Training:
-    return sampling(actor_critic(gamma=1.0), seed)
-
-
 def ppo_run(seed: int) -> Training:
     return sampling(ppo(gamma=1.0, epochs=2, kl_coefficient=0.05), seed)
 
@@ -129,12 +126,12 @@ def grpo_run(seed: int) -> Training:
 
 
 def linucb_run(seed: int) -> Training:
-    explore = LinUcb(alpha=0.5, ridge=1.0, refresh_batches=3, window_episodes=20)
+    explore = LinUcb(alpha=0.5, regression=LinearRewards(ridge=1.0, refresh_batches=3, window_episodes=20))
     return build(class_rows, dqn(), seed, tiny(), {"explore": explore})
 
 
 def thompson_run(seed: int) -> Training:
-    explore = Thompson(noise=0.3, ridge=1.0, refresh_batches=3, window_episodes=20)
+    explore = Thompson(noise=0.3, regression=LinearRewards(ridge=1.0, refresh_batches=3, window_episodes=20))
     return build(tagged_rows, dqn(), seed, tiny(), {"explore": explore, "memory": replay()})
 
 
@@ -163,7 +160,6 @@ RUNS = [
     self_critical_run,
     leave_one_out_run,
     mixed_run,
-    actor_critic_run,
     ppo_run,
     grpo_run,
 ]
@@ -192,13 +188,13 @@ def test_stopped_and_gone_on_with_is_never_stopped(run: Any, tmp_path: Path) -> 
     first = run(seed=1)
     steps(first, STEPS)
     assert first.sampler.position != 0, "the stop must be in the middle of a pass"
-    artifact.save_nested(tmp_path, first.state_dict())
+    durable.save_nested(tmp_path, first.state_dict())
     halfway = weights(first.policy)
     torch.manual_seed(99)  # what a new process would have
 
     second = run(seed=2)
     assert largest_difference(halfway, weights(second.policy)) > 0
-    second.load_state_dict(artifact.load_nested(tmp_path))
+    second.load_state_dict(durable.load_nested(tmp_path))
     assert differences(halfway, weights(second.policy)) == []
     steps(second, STEPS)
     assert largest_difference(halfway, weights(second.policy)) > 1e-4
@@ -276,7 +272,7 @@ def saved(run: Path) -> dict[str, Any]:
     """What a run left: state, and the weights of its checkpoint."""
     from safetensors.torch import load_file
 
-    state = artifact.load_nested(run / "state")
+    state = durable.load_nested(run / "state")
     del state["seconds"]
     heads, body = (load_file(run / "checkpoint" / f"{name}.safetensors") for name in ("heads", "model"))
     return {"state": state, "heads": heads, "body": body}
@@ -303,7 +299,7 @@ def test_interrupted_by_ctrl_c_and_resumed(tmp_path: Path) -> None:
     assert process.wait(60) == 130, said
     assert f"rlft train resume={tmp_path}/stopped" in said, said
     assert not (tmp_path / "stopped" / "result.json").exists()
-    stopped = artifact.load_nested(tmp_path / "stopped" / "state")["training"]["step"]
+    stopped = durable.load_nested(tmp_path / "stopped" / "state")["training"]["step"]
 
     AcceleratorState._reset_state(reset_partial_state=True)
     assert main(["train", *WORDS, "passes=8", f"run_dir={tmp_path}/whole"]) == 0

@@ -16,10 +16,10 @@ from transformers import AutoTokenizer
 
 from rlft_cli.episode import ILLEGAL_SCORE
 from rlft_cli.errors import RlftError
+from rlft_cli.model.head import save_heads
 from rlft_cli.model.lstm import Lstm, LstmBody, LstmConfig, LstmLanguageModel
 from rlft_cli.model.tokens import TokenPolicy
 from rlft_cli.model.vocabulary import LstmCodec, join_words, segment
-from rlft_cli.model.words import save_heads
 from rlft_cli.task import State
 
 CORPUS = ["one two three four five, six seven!", "eight nine ten eleven twelve.", "I'd like a flat white, please."]

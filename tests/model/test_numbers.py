@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from rlft_cli.episode import legal_actions
-from rlft_cli.model.words import load_heads, save_heads
+from rlft_cli.model.head import load_heads, save_heads
 from toy_training import bind, policy_of, tagged_rows, tiny
 
 LOW, HIGH = -1.0, 2.0

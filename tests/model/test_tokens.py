@@ -273,12 +273,12 @@ def test_a_body_that_keeps_no_cache_is_refused_and_not_misread() -> None:
 
 def test_decoder_reads_a_folder_again_with_its_heads(tmp_path: Path) -> None:
     decoder = pytest.importorskip("rlft_cli.model.decoder")
-    words = pytest.importorskip("rlft_cli.model.words")
+    head = pytest.importorskip("rlft_cli.model.head")
     policy, observation, action = build(gpt2, frozenset({"value"})), prompts([5, 2]), replies(4, 3)
     nn.init.normal_(policy.value.weight)
     policy.body.save_pretrained(tmp_path)
     make_codec().tokenizer.save_pretrained(tmp_path)
-    words.save_heads(policy, tmp_path)
+    head.save_heads(policy, tmp_path)
     settings = decoder.Decoder(sources=[str(tmp_path)], dropout=0.25, max_tokens=None, chat_template=None)
     task = SimpleNamespace(codec=settings.codec(tmp_path, []), decisions="tokens")
     again = settings.policy(tmp_path, task, frozenset({"value"})).eval()

@@ -69,5 +69,12 @@ def test_clipped_value_loss() -> None:
     close(found, [0.5 * 2.5**2, 0.5 * 9.0])
 
 
+def test_value_loss() -> None:
+    # A = 3, V_old = 1: the target is 4; V = 3 is 1 off, kept within 1/2 of V_old (3/2) it is 5/2 off
+    given = t64([3.0]), t64([1.0]), t64([3.0])
+    close(returns.value_loss(*given, None), [0.5])
+    close(returns.value_loss(*given, 0.5), [0.5 * 2.5**2])
+
+
 def test_mixed_objective() -> None:
     close(returns.mixed_objective(t64([2.0]), t64([1.0]), 0.1), [1.2])

@@ -66,6 +66,13 @@ def test_returns_of_a_constant_reward_are_a_geometric_series(gamma: float) -> No
     close(found, [series])
 
 
+def test_credited_return() -> None:
+    # rewards 1, 2 and what is masked; gamma 1/2: 1 + 2/2 = 2 and 2, or 3 for all
+    reward, mask = t64([[1.0, 2.0, 9.0]]), torch.tensor([[True, True, False]])
+    close(returns.credited_return(reward, mask, 0.5, "return_to_go"), [[2.0, 2.0, 0.0]])
+    close(returns.credited_return(reward, mask, 0.5, "episode"), [[3.0, 3.0, 3.0]])
+
+
 def test_shift_left() -> None:
     close(returns.shift_left(t64([[1.0, 2.0, 3.0]])), [[2.0, 3.0, 0.0]])
 
@@ -185,6 +192,7 @@ def test_kl_estimators() -> None:
     # pi = 1/2, ref = 1/4: u = ln 2; k1 = ln 2; k2 = ln^2 2 / 2; k3 = 1/2 - 1 + ln 2
     pi, ref = t64([math.log(1 / 2)]), t64([math.log(1 / 4)])
     close(returns.kl_k1(pi, ref), [math.log(2)])
+    close(returns.kl_penalised(t64([3.0]), pi, ref, 0.5), [3.0 - 0.5 * math.log(2)])
     close(returns.kl_k2(pi, ref), [math.log(2) ** 2 / 2])
     close(returns.kl_k3(pi, ref), [math.log(2) - 0.5])
 

@@ -9,7 +9,7 @@ import torch
 from rlft_cli import search as tree
 from rlft_cli.explore.epsilon_greedy import EpsilonGreedy
 from rlft_cli.explore.thompson import Thompson
-from rlft_cli.linear import absorb
+from rlft_cli.linear import LinearRewards, absorb
 from rlft_cli.returns import upper_bound
 from rlft_cli.search import Found, search
 
@@ -83,13 +83,17 @@ def epsilon_greedy(start, end, schedule):
     return EpsilonGreedy(start=start, end=end, decay_fraction=1.0, schedule=schedule)
 
 
+def thompson(noise: float) -> Thompson:
+    return Thompson(noise=noise, regression=LinearRewards(ridge=1.0, refresh_batches=0, window_episodes=1))
+
+
 TWINS: dict[str, list[Any]] = {
     "ucb1": [no_bonus, far_too_wide, grows],
     "epsilon_constant": [epsilon_greedy(0.2, 0.2, "constant"), epsilon_greedy(1.0, 0.005, "inverse")],
     "epsilon_inverse": [epsilon_greedy(0.1, 0.1, "constant"), epsilon_greedy(1.0, 0.005, "linear")],
     "thompson": [
-        Thompson(noise=1e-9, ridge=1.0, refresh_batches=0, window_episodes=1),  # never explores
-        Thompson(noise=20.0, ridge=1.0, refresh_batches=0, window_episodes=1),  # never stops
+        thompson(1e-9),  # never explores
+        thompson(20.0),  # never stops
     ],
     "ridge": [without_division, without_reward, all_actions_alike],
     "search_whole": [never_closes, at_random, closes_too_early],

@@ -12,7 +12,7 @@ from torch import Tensor
 from rlft_cli.algo import Algorithm
 from rlft_cli.episode import Trajectory
 from rlft_cli.model import Output
-from rlft_cli.oracles.policy_algorithms import ACTOR_CRITIC, BETA, GRPO, PPO
+from rlft_cli.oracles.policy_algorithms import BETA, GRPO, PPO
 from rlft_cli.oracles.toys.tagging import REINFORCE
 from rlft_cli.returns import action_log_prob, kl_k1, kl_k2
 
@@ -64,17 +64,14 @@ TWINS: dict[str, list[Algorithm | Wrong]] = {
         replace(REINFORCE, baseline="value", gamma=0.5),
     ],
     "actor_critic": [
-        replace(ACTOR_CRITIC, gae_lambda=0.3),  # bootstraps from a value that is wrong
-        Wrong(ACTOR_CRITIC, before=value_of_the_action),
-        Wrong(ACTOR_CRITIC, before=last_reward_dropped),
-    ],
-    "actor_critic_bootstrapped": [
-        replace(ACTOR_CRITIC, gae_lambda=0.3, gamma=0.5),
-        Wrong(replace(ACTOR_CRITIC, gae_lambda=0.3), before=value_of_the_action),
+        replace(PPO, gae_lambda=0.3),  # bootstraps from a value that is wrong
+        Wrong(PPO, before=value_of_the_action),
+        Wrong(PPO, before=last_reward_dropped),
     ],
     "ppo_algorithm": [
         Wrong(replace(PPO, gae_lambda=0.3), before=behaviour_forgotten),
         Wrong(replace(PPO, gae_lambda=0.3), before=value_of_the_action),
+        replace(PPO, gae_lambda=0.3, gamma=0.5),
     ],
     "grpo_algorithm": [replace(GRPO, scale_rewards=True), Wrong(GRPO, before=behaviour_forgotten)],
     "kl_in_loss": [Wrong(KL_IN_LOSS, more=k1_for_k2), replace(KL_IN_LOSS, kl_in="reward")],

@@ -1,10 +1,8 @@
-"""The only place that turns configuration into objects."""
+"""Data, task and policy of a run, from a configuration or from a checkpoint."""
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
-import importlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,46 +18,19 @@ from transformers.utils import logging as transformers_logging
 from rlft_cli.artifact import Card, find_checkpoint, read_card, write_card
 from rlft_cli.data import Splits
 from rlft_cli.data.logs import Log, read_log
-from rlft_cli.errors import RlftError, UsageError
+from rlft_cli.errors import UsageError
 from rlft_cli.evaluation import Evaluator
 from rlft_cli.feedback.logged import Logged
-from rlft_cli.learner import Optim, Training
 from rlft_cli.model import Codec
+from rlft_cli.model.head import save_heads
 from rlft_cli.model.tokens import TokenPolicy
-from rlft_cli.model.words import save_heads
-from rlft_cli.offline import decisions_of, require_chances
-from rlft_cli.sampler import BatchSampler
-from rlft_cli.snapshot import TargetNetwork
+from rlft_cli.offline import require_chances
+from rlft_cli.pipeline.build import build, plain
 from rlft_cli.task import Row, Task
 from rlft_cli.tuning import Tuning
 
 transformers_logging.disable_progress_bar()  # console.py alone says what happens
 transformers_logging.set_verbosity_error()
-
-
-def plain(node: Any) -> Any:
-    """OmegaConf nodes as dicts and lists, interpolations resolved."""
-    return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
-
-
-def build(node: Any) -> Any:
-    """Turn a configuration node with ``_target_`` into its object; nested nodes too."""
-    node = plain(node)
-    if isinstance(node, list):
-        return [build(item) for item in node]
-    if not isinstance(node, dict):
-        return node
-    content = {key: build(value) for key, value in node.items() if key != "_target_"}
-    if "_target_" not in node:
-        return content
-    module, _, name = str(node["_target_"]).rpartition(".")
-    try:
-        component = vars(importlib.import_module(module)).get(name)
-    except ImportError as error:
-        raise RlftError(f"_target_ {node['_target_']} cannot be imported: {error}") from error
-    if not (isinstance(component, type) and dataclasses.is_dataclass(component)):
-        raise UsageError(f"_target_ {node['_target_']} is not a component; expected a dataclass, written module.Class")
-    return component(**content)
 
 
 @dataclass(kw_only=True)
@@ -225,17 +196,6 @@ def same_examples(trained: Setup, saved: Setup, split: str) -> list[int]:
     return add_rows(saved.task, trained.splits[split], trained.config.evaluation.max_examples)
 
 
-def optim_of(section: DictConfig) -> Optim:
-    """The ``optim`` section as settings of the learner."""
-    return Optim(**plain(section))
-
-
-def _sampler(setup: Setup, optim: Optim, ids: list[int], seed: int) -> BatchSampler:
-    return BatchSampler(
-        ids, setup.task.cost(ids), batch_tokens=optim.batch_tokens, most=optim.max_batch_episodes, seed=seed
-    )
-
-
 def tokenizer_mark(codec: Codec) -> str:
     """A few letters that tell one tokenizer from another: a digest of how it cuts a line."""
     line = "The quick brown fox, 0123456789: Ångström, žluť, 你好, δ!"
@@ -247,78 +207,3 @@ def log_for(task: Task, path: str) -> Log:
     """Read a log of episodes of this task; RlftError names file and line of every fault."""
     mark = None if task.labels else tokenizer_mark(task.codec)
     return read_log(Path(path).expanduser(), task.rows, task.labels, mark)
-
-
-def main_training(setup: Setup) -> Training:
-    """The training that the configuration describes."""
-    config, algorithm = setup.config, build(setup.config.algo)
-    ids, log = setup.ids["train"], None
-    if setup.log is not None:
-        ids = setup.task.ask([episode.row for episode in setup.log.episodes])
-        log = dict(zip(ids, map(decisions_of, setup.log.episodes), strict=True))
-    training = Training(
-        policy=setup.policy,
-        task=setup.task,
-        algorithm=algorithm,
-        reward=build(config.reward),
-        feedback=build(config.feedback),
-        explore=build(config.explore),
-        memory=build(config.memory),
-        sampler=_sampler(setup, optim_of(config.optim), ids, config.seed),
-        log=log,
-        labelled=_mixed_in(setup),
-        label_coefficient=config.warm_start.mix_coefficient,
-        optim=optim_of(config.optim),
-        passes=config.passes,
-        accelerator=setup.accelerator,
-        seed=config.seed,
-    )
-    if algorithm.uses_target:
-        training.target = TargetNetwork(
-            setup.policy,
-            kind=config.algo.target,
-            which=config.algo.target_weights,
-            tau=config.algo.target_tau,
-            interval=config.algo.target_update_interval,
-        )
-    return training
-
-
-def _labelled(setup: Setup) -> list[int]:
-    """The part of the training examples whose labels are used; always the same for a seed."""
-    train = setup.ids["train"]
-    count = max(1, round(setup.config.warm_start.fraction * len(train)))
-    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(setup.config.seed))[:count]
-    return [train[place] for place in order.tolist()]
-
-
-def _mixed_in(setup: Setup) -> BatchSampler | None:
-    """Batches of the labelled examples for the mixed objective; None where it is off."""
-    config = setup.config
-    if config.warm_start.mix_coefficient == 0:
-        return None
-    return _sampler(setup, optim_of(config.optim), _labelled(setup), config.seed + 2)
-
-
-def warm_start_training(setup: Setup) -> Training:
-    """Supervised training on the labelled part of the training examples, before the main one."""
-    config, warm = setup.config, setup.config.warm_start
-    optim = plain(config.optim) | {
-        "lr": warm.lr,
-        "head_lr": warm.head_lr,
-        "max_batch_episodes": warm.max_batch_episodes,
-    }
-    return Training(
-        policy=setup.policy,
-        task=setup.task,
-        algorithm=build({"_target_": "rlft_cli.algo.supervised.Supervised", "label_smoothing": 0.0}),
-        reward=build(config.reward),
-        feedback=build({"_target_": "rlft_cli.feedback.full.Full"}),
-        explore=build({"_target_": "rlft_cli.explore.greedy.Greedy", "split_ties": False}),
-        memory=build({"_target_": "rlft_cli.memory.latest.Latest"}),
-        sampler=_sampler(setup, Optim(**optim), _labelled(setup), config.seed + 1),
-        optim=Optim(**optim),
-        passes=warm.passes,
-        accelerator=setup.accelerator,
-        seed=config.seed + 1,
-    )

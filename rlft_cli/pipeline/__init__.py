@@ -1,0 +1,29 @@
+"""The only place that turns configuration into objects."""
+
+from rlft_cli.pipeline.build import build, plain
+from rlft_cli.pipeline.setup import (
+    Setup,
+    add_rows,
+    checkpoint_setup,
+    corpus,
+    log_for,
+    new_setup,
+    same_examples,
+    tokenizer_mark,
+)
+from rlft_cli.pipeline.trainings import main_training, warm_start_training
+
+__all__ = [
+    "Setup",
+    "add_rows",
+    "build",
+    "checkpoint_setup",
+    "corpus",
+    "log_for",
+    "main_training",
+    "new_setup",
+    "plain",
+    "same_examples",
+    "tokenizer_mark",
+    "warm_start_training",
+]
