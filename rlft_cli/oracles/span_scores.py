@@ -1,16 +1,20 @@
-"""The span scorer against seqeval in both of its modes (METHODS 7.1, row 40, on random tags instead of submissions)."""
+"""The span scorer against seqeval in both of its modes (METHODS 7.1, row 40, on made outputs instead of submissions)."""
 
 from __future__ import annotations
 
 import random
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
+from seqeval.metrics import f1_score, precision_score, recall_score
 from seqeval.metrics.sequence_labeling import get_entities
 from seqeval.scheme import IOB2, Entities
 
-from rlft_cli.metrics.spans import Mode, Span, spans
+from rlft_cli.metrics.bootstrap import Interval
+from rlft_cli.metrics.spans import Mode, Span, score_spans, spans
 from rlft_cli.oracles import Oracle
+from rlft_cli.oracles.toys.tagged_output import INVALID, VALID, gold, output
 
 TAGS = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
 SENTENCES = 500
@@ -38,6 +42,26 @@ def _conlleval(find: Callable[[list[str], Mode], set[Span]]) -> float:
     return float(sum(find(tags, "conlleval") != other for tags, other in zip(rows, theirs, strict=True)))
 
 
+def _scores(score: Callable[[Sequence[list[str]], Sequence[list[str]], int, int], dict[str, Interval]]) -> float:
+    """Largest distance from seqeval's corpus F1, precision and recall, of four taggers and in both modes."""
+    worst, modes = 0.0, (("", {"mode": "strict", "scheme": IOB2}), ("_conlleval", {}))
+    for seed, faults in enumerate((VALID, INVALID, VALID + INVALID, ())):
+        found = output(faults, seed, part=0.4 if faults else 0.0)
+        ours = score(found, gold(), 0, 1)
+        for suffix, options in modes:
+            theirs = _seqeval(found, options)
+            for name, value in zip(("precision", "recall", "f1"), theirs, strict=True):
+                worst = max(worst, abs(ours[f"{name}{suffix}"]["value"] - value))
+    return worst
+
+
+def _seqeval(found: list[list[str]], options: dict[str, Any]) -> list[float]:
+    """Micro precision, recall and F1."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return [float(measure(gold(), found, **options)) for measure in (precision_score, recall_score, f1_score)]
+
+
 ORACLES = (
     Oracle(
         name="spans_strict",
@@ -56,5 +80,14 @@ ORACLES = (
         tolerance=0.0,
         subject=spans,
         distance=_conlleval,
+    ),
+    Oracle(
+        name="span_scores",
+        row=40,
+        object="corpus F1, precision, recall of four made taggers on the sample",
+        oracle="seqeval, both modes",
+        tolerance=1e-12,
+        subject=score_spans,
+        distance=_scores,
     ),
 )
