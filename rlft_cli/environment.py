@@ -58,10 +58,12 @@ class TaggingEnvironment(gymnasium.Env[dict[str, Any], np.int64]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
-        """Begin a sentence: one at random, or that of number ``options["sentence"]``."""
+        """Begin a sentence: one at random, or that of number ``options["sentence"]``; UsageError where there is none."""
         super().reset(seed=seed)
-        drawn = int(self.np_random.integers(len(self.rows)))
-        self._row = self.rows[drawn if options is None else options.get("sentence", drawn)]
+        chosen = (options or {}).get("sentence", int(self.np_random.integers(len(self.rows))))
+        if chosen not in range(len(self.rows)):
+            raise UsageError(f"options: sentence={chosen!r}; expected a whole number from 0 to {len(self.rows) - 1}")
+        self._row = self.rows[chosen]
         self._tags, self._paid, self._over = [], 0.0, False
         return self._observe(), self._told()
 
