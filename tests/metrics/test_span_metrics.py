@@ -7,6 +7,7 @@ import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,9 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from seqeval.scheme import IOB2
 
+from rlft_cli.data.conll import read_conll
 from rlft_cli.errors import RlftError
 from rlft_cli.metrics.bootstrap import weights
 from rlft_cli.metrics.spans import score_spans, span_f1, spans
+from rlft_cli.oracles.toys.tagged_output import INVALID, VALID, gold, output
 
 TAGS = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC", "B-a-b", "I-a-b"]
 EXACT = 1e-12  # both sides are ratios of the same small integers
@@ -80,6 +83,25 @@ def test_equals_seqeval_on_random_corpora(seed: int) -> None:
     predictions = [np.where(k, r, o).tolist() for k, r, o in zip(keep, references, other, strict=True)]
     assert_equals_seqeval(predictions, references)
     assert_equals_seqeval([valid(tags) for tags in predictions], [valid(tags) for tags in references])
+
+
+@pytest.mark.parametrize(("faults", "valid_bio"), [(VALID, True), (INVALID, False), (VALID + INVALID, False)])
+@pytest.mark.parametrize(("blank", "line_end"), [("\t", "\n"), (" ", "\r\n")])
+def test_equals_seqeval_on_files_of_predictions(
+    faults: tuple[Any, ...], valid_bio: bool, blank: str, line_end: str, tmp_path: Path
+) -> None:
+    """Word, reference and prediction by line, as a shared task is handed in: row 40 of METHODS 7.1."""
+    path, predicted = tmp_path / "system.conll", output(faults, seed=4)
+    blocks = [
+        [f"w{n}{blank}{right}{blank}{given}" for n, (right, given) in enumerate(zip(*tags, strict=True))]
+        for tags in zip(gold(), predicted, strict=True)
+    ]
+    path.write_bytes("".join(line_end.join([*lines, "", ""]) for lines in blocks).encode())
+    references, predictions = ([row["tags"] for _, row in read_conll(path, 0, column).rows] for column in (1, 2))
+    assert (references, predictions) == (gold(), predicted)
+    assert (predictions == [valid(tags) for tags in predictions]) == valid_bio
+    assert all(spans(tags) == spans(tags, "conlleval") for tags in predictions) == valid_bio
+    assert_equals_seqeval(predictions, references)
 
 
 @settings(max_examples=150, deadline=None)
