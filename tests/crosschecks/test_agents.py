@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from crosschecks.tag_chain import ROWS, ChainReward, myopic, optimum
 
+from crosschecks.tag_chain import ROWS, ChainReward, myopic, optimum
 from rlft_cli.episode import rollout
 from rlft_cli.explore.epsilon_greedy import EpsilonGreedy
 from rlft_cli.explore.greedy import Greedy
