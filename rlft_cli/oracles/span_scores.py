@@ -44,7 +44,8 @@ def _conlleval(find: Callable[[list[str], Mode], set[Span]]) -> float:
 
 def _scores(score: Callable[[Sequence[list[str]], Sequence[list[str]], int, int], dict[str, Interval]]) -> float:
     """Largest distance from seqeval's corpus F1, precision and recall, of four taggers and in both modes."""
-    worst, modes = 0.0, (("", {"mode": "strict", "scheme": IOB2}), ("_conlleval", {}))
+    modes: list[tuple[str, dict[str, Any]]] = [("", {"mode": "strict", "scheme": IOB2}), ("_conlleval", {})]
+    worst = 0.0
     for seed, faults in enumerate((VALID, INVALID, VALID + INVALID, ())):
         found = output(faults, seed, part=0.4 if faults else 0.0)
         ours = score(found, gold(), 0, 1)
