@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -36,13 +36,13 @@ class TaggingEnvironment(gymnasium.Env[dict[str, Any], np.int64]):
     that rlft pays; step by step it is the same where a reward depends on nothing that comes after it.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": []}
-
     def __init__(self, rows: Sequence[Row], *, labels: Sequence[str], reward: Reward) -> None:
         """Sentences ("words" and "tags" of each row) and their tags, as ``Ner.fit`` finds them; UsageError if unfit."""
         _check(rows, labels)
         self.rows, self.labels, self.reward = list(rows), list(labels), reward
-        words, longest = sorted({word for row in rows for word in row["words"]}), max(len(row["words"]) for row in rows)
+        self.metadata = {"render_modes": []}
+        words = sorted({word for row in rows for word in row["words"]})
+        self._longest = max(len(row["words"]) for row in rows)
         self._number = {word: n for n, word in enumerate(words, start=1)}
         self._legal = legal_transitions(self.labels).numpy()  # [A + 1, A]
         self._row, self._tags, self._paid = self.rows[0], list[int](), 0.0
@@ -50,8 +50,8 @@ class TaggingEnvironment(gymnasium.Env[dict[str, Any], np.int64]):
         self.action_space = spaces.Discrete(len(self.labels))
         self.observation_space = spaces.Dict(
             {
-                "words": spaces.MultiDiscrete([len(words) + 1] * longest),
-                "tags": spaces.MultiDiscrete([len(self.labels) + 1] * longest),
+                "words": spaces.MultiDiscrete([len(words) + 1] * self._longest),
+                "tags": spaces.MultiDiscrete([len(self.labels) + 1] * self._longest),
             }
         )
 
@@ -95,7 +95,7 @@ class TaggingEnvironment(gymnasium.Env[dict[str, Any], np.int64]):
         return float(reward[0, : len(self._tags)].double().sum())
 
     def _observe(self) -> Observation:
-        words, tags = np.zeros((2, self.observation_space["words"].shape[0]), np.int64)
+        words, tags = np.zeros((2, self._longest), np.int64)
         words[: len(self._row["words"])] = [self._number[word] for word in self._row["words"]]
         tags[: len(self._tags)] = np.array(self._tags, np.int64) + 1
         return {"words": words, "tags": tags}
