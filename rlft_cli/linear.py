@@ -9,6 +9,7 @@ from typing import Annotated
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from rlft_cli.episode import Trajectory, from_rows
 
@@ -32,6 +33,11 @@ def absorb(inverse: Tensor, moment: Tensor, features: Tensor, action: Tensor, re
             smaller = inverse[a] - gain @ torch.linalg.solve(seen, gain.T)
             inverse[a] = (smaller + smaller.T) / 2  # rounding would make it lopsided in time
             moment[a] += phi.T @ r
+
+
+def unit(features: Tensor) -> Tensor:
+    """Features [..., H] as float64 directions of length 1, so that bounds and priors mean the same for every network."""
+    return normalize(features.double(), dim=-1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +85,7 @@ class LinearRewards:
     def _add(self, trajectory: Trajectory, features: Callable[[Trajectory], Tensor]) -> None:
         told = trajectory.mask & trajectory.observed
         if bool(told.any()):
-            phi, reward = features(trajectory)[told].double(), trajectory.reward[told].double()
+            phi, reward = unit(features(trajectory)[told]), trajectory.reward[told].double()
             absorb(self.state["inverse"], self.state["moment"], phi, trajectory.action[told], reward)
 
     def _keep(self, trajectory: Trajectory) -> None:

@@ -307,14 +307,14 @@ def test_linucb_spreads_a_batch_over_actions_before_any_reward_is_there() -> Non
 def test_thompson_draws_the_posterior_of_each_episode_once() -> None:
     """Mean and covariance of w . phi by many episodes; the same weights at the next decision of an episode."""
     explore = thompson(noise=0.5, ridge=2.0)
-    phi = torch.tensor([[1.0, 2.0]])
+    phi = torch.tensor([[3.0, 4.0]])  # of which the direction counts: (.6, .8)
     explore(decision(torch.zeros(1, 2), features=phi), generator())
     explore.observe(one_step(torch.tensor([1]), torch.tensor([3.0])), lambda _: phi[:, None])
-    # A = 2 I + phi phi' , phi . inv(A) phi = 5/2 / (1 + 5/2) = 5/7; theta . phi = 3 * 5/7; of action 0: 0 and 5/2
+    # A = 2 I + phi phi' , phi . inv(A) phi = 1/2 / (1 + 1/2) = 1/3; theta . phi = 3 * 1/3; of action 0: 0 and 1/2
     count = 20_000
     explore(decision(torch.zeros(count, 2), features=phi.expand(count, 2)), generator(1))
-    values = torch.einsum("nah,h->na", explore.drawn["weights"], phi[0].double())
-    for a, mean, variance in ((0, 0.0, 0.25 * 5 / 2), (1, 15 / 7, 0.25 * 5 / 7)):
+    values = torch.einsum("nah,h->na", explore.drawn["weights"], phi[0].double() / 5)
+    for a, mean, variance in ((0, 0.0, 0.25 / 2), (1, 1.0, 0.25 / 3)):
         z = (values[:, a].mean() - mean) / math.sqrt(variance / count)
         assert abs(float(z)) < Z
         assert float(values[:, a].var()) == pytest.approx(variance, rel=5 * math.sqrt(2 / count))

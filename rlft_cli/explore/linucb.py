@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from rlft_cli.episode import ILLEGAL_SCORE, Decision, Trajectory
-from rlft_cli.linear import LinearRewards
+from rlft_cli.linear import LinearRewards, unit
 
 
 @dataclass(frozen=True, kw_only=True)
 class LinUcb:
-    """a = argmax of theta_a . phi + alpha sqrt(phi . inv(A_a) phi) (Li et al. 2010, algorithm 1), phi of the last layer.
+    """a = argmax of theta_a . phi + alpha sqrt(phi . inv(A_a) phi) (Li et al. 2010, algorithm 1), phi what the last
+    layer reads, scaled to length 1.
 
     A_a = ridge I + sum of phi phi' over the decisions for a that were rewarded, theta_a = inv(A_a) (sum of phi r): ridge
     regressions of their own, on features that the algorithm trains. The features change while it does, so the regressions
@@ -39,7 +40,7 @@ class LinUcb:
     def __call__(self, decision: Decision, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Action [n] and log-probability 0 [n]."""
         assert decision.features is not None  # there are, of tags and classes
-        phi = decision.features.double()
+        phi = unit(decision.features)
         inverse = self.regression.inverse(decision.legal.shape[1], phi)
         mean = phi @ self.regression.mean().T  # [n, A]
         kernel = torch.einsum("nh,ahg,mg->anm", phi, inverse, phi)  # phi_n . inv(A_a) phi_m

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from rlft_cli.episode import ILLEGAL_SCORE, Decision, Trajectory
-from rlft_cli.linear import LinearRewards
+from rlft_cli.linear import LinearRewards, unit
 
 
 @dataclass(frozen=True, kw_only=True)
 class Thompson:
-    """a = argmax of w_a . phi, w_a ~ N(theta_a, noise^2 inv(A_a)), phi what the last layer reads.
+    """a = argmax of w_a . phi, w_a ~ N(theta_a, noise^2 inv(A_a)), phi what the last layer reads, of length 1.
 
     Neural-linear Thompson sampling (Riquelme et al. 2018, section 4) with a known noise: A_a = ridge I + sum of phi phi',
     theta_a = inv(A_a) (sum of phi r) over the decisions for a that were rewarded. Features change while the algorithm
@@ -40,7 +40,7 @@ class Thompson:
     def __call__(self, decision: Decision, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Action [n] and log-probability 0 [n]."""
         assert decision.features is not None  # there are, of tags and classes
-        phi = decision.features.double()
+        phi = unit(decision.features)
         if decision.t == 0:
             self.drawn["weights"] = self._draw(int(decision.rows.max()) + 1, decision.legal.shape[1], phi, generator)
         values = torch.einsum("nah,nh->na", self.drawn["weights"][decision.rows], phi)

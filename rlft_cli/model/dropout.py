@@ -19,7 +19,7 @@ def dropout(x: Tensor, p: float) -> Tensor:
     On a processor four draws share one random number of 64 bits, so that p is rounded to a multiple of 1 / 32768; torch
     draws each from a number of its own, one after the other.
     """
-    return F.dropout(x, p) if x.device.type != "cpu" else _Thin.apply(x, p)  # type: ignore[no-any-return, no-untyped-call]
+    return F.dropout(x, p) if x.device.type != "cpu" else _Thin.apply(x, p)  # type: ignore[no-untyped-call]
 
 
 class _Thin(torch.autograd.Function):
