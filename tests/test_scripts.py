@@ -424,35 +424,45 @@ TEXT = (
 
 
 @pytest.fixture
-def results(tmp_path: Path) -> Path:
-    (tmp_path / "main.json").write_text(json.dumps(filled_results(tmp_path)))
-    (tmp_path / "speed.json").write_text(json.dumps(SPEED))
+def pages(tmp_path: Path) -> Path:
+    results = tmp_path / "docs/results"
+    results.mkdir(parents=True)
+    main_rows = filled_results(tmp_path)
+    (results / "main.json").write_text(json.dumps(main_rows))
+    (results / "feedback.json").write_text(json.dumps(main_rows))
+    (results / "speed.json").write_text(json.dumps(SPEED))
     (tmp_path / "README.md").write_text(TEXT)
+    (tmp_path / "docs/feedback.md").write_text("<!-- table:feedback -->\n<!-- /table:feedback -->\n")
     return tmp_path
 
 
-def test_the_readme_is_written_once_and_then_agrees(results: Path) -> None:
-    words = ["--readme", str(results / "README.md"), "--results", str(results)]
+def test_the_pages_are_written_once_and_then_agree(pages: Path) -> None:
+    words = ["--root", str(pages)]
     with pytest.raises(RlftError, match=r"README.md differs from the results; run python scripts/readme_tables.py"):
         readme.main([*words, "--check"])
-    assert (results / "README.md").read_text() == TEXT
+    assert (pages / "README.md").read_text() == TEXT
     assert readme.main(words) == 0
-    text = (results / "README.md").read_text()
+    text = (pages / "README.md").read_text()
     assert "\nold\n" not in text
     assert text.startswith("# rlft\n<!-- table:main -->\n| data set |")
     assert text.endswith("<!-- /table:speed -->\nend\n")
+    lines = (pages / "docs/feedback.md").read_text().splitlines()
+    assert lines[1] == "| WNUT-17 | strict span F1 | less than all labels | used | time |"
+    assert lines[5].startswith(
+        "| dqn | **0.500** [0.400, 0.600], 3 seeds | -10.0 points | 5 labels + 600"
+    )
     assert readme.main([*words, "--check"]) == 0
-    (results / "README.md").write_text(text.replace("**0.400**", "**0.900**"))
+    (pages / "README.md").write_text(text.replace("**0.400**", "**0.900**"))
     with pytest.raises(RlftError, match="differs"):
         readme.main([*words, "--check"])
 
 
-def test_a_readme_without_markers_or_results_is_refused(results: Path) -> None:
+def test_a_page_without_markers_or_results_is_refused(pages: Path) -> None:
     with pytest.raises(RlftError, match=r"<!-- table:main --> and <!-- /table:main --> once each.*found 0 and 0"):
         readme.filled("no markers", "main", "a table")
-    (results / "speed.json").unlink()
+    (pages / "docs/results/speed.json").unlink()
     with pytest.raises(RlftError, match=r"speed.json is missing; make it with scripts/bench_training.py"):
-        readme.rendered(TEXT, results)
+        readme.main(["--root", str(pages)])
 
 
 # -- for real ------------------------------------------------------------------------------------------------------
