@@ -32,12 +32,14 @@ SIZES: dict[str, tuple[str, tuple[str, ...], str]] = {
     "clinc150":    ("classification", (),                             "whole training set"),
 }
 SCRATCH = ("warm_start.fraction=0",)
+ONE = ("algo.samples=1", "algo.baseline=moving_average")  # as many reactions as DQN
 #  what is learned from: its words in the table, algorithm, feedback, further words
 WAYS: dict[str, tuple[str, str, str, tuple[str, ...]]] = {
     "all":          ("all labels",                              "supervised",    "full",   ()),
     "start":        ("5 % labels alone",                        "dqn",           "bandit", ("passes=0",)),
     "dqn":          ("5 % labels + bandit, DQN",                "dqn",           "bandit", ()),
     "reinforce":    ("5 % labels + bandit, REINFORCE",          "reinforce",     "bandit", ()),
+    "one_sample":   ("5 % labels + bandit, REINFORCE, 1 sample", "reinforce",    "bandit", ONE),
     "span":         ("5 % labels + accepted or rejected spans", "dqn",           "span",   ()),
     "count":        ("5 % labels + counts",                     "reinforce",     "count",  ()),
     "noisy":        ("5 % labels + bandit, 20 % flipped",       "reinforce",     "noisy",  ()),
@@ -61,14 +63,14 @@ LOGS = ("positives", "ips", "doubly_robust", "banditnet")
 EXPLORERS = ("greedy", "epsilon_greedy", "boltzmann", "ucb", "linucb", "thompson", "dropout_thompson", "noisy_net")
 ROWS: dict[str, tuple[str, ...]] = {
     "trec6": (*LABELS, "noisy", "scratch", *LOGS, *EXPLORERS),
-    "wnut17": (*NER, "scratch"),
+    "wnut17": (*NER, "one_sample", "scratch"),
     "btc_twitter": NER,
     "sst2": (*LABELS, "noisy", "scratch"),
     "clinc150": ("all", "start", "dqn", "linucb", "thompson"),
 }
 SEEDS: dict[str, tuple[int, ...]] = {f"{name}/{way}": (1, 2, 3) for name in ("trec6", "wnut17") for way in LABELS}
 #  further words of single rows
-FURTHER: dict[str, tuple[str, ...]] = {}
+FURTHER: dict[str, tuple[str, ...]] = {f"clinc150/{way}": ("passes=3",) for way in ("linucb", "thompson")}
 LOGGER = ("warm_start.fraction=0.02", "warm_start.passes=10", "passes=0")  # a poor policy, so that its log is worth correcting
 MODEL = "minilm"
 METRICS = {"ner": ("f1", "f1_conlleval"), "classification": ("accuracy",)}
