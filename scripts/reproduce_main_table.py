@@ -71,7 +71,7 @@ QUICK = {
 # fmt: on
 FEEDBACK = {"untrained": "full", "supervised": "full", "start": "bandit", "dqn": "bandit", "reinforce": "bandit"}
 UNTRAINED = {"untrained": "supervised", "start": "dqn"}  # these learn in no pass; as which algorithm they are typed
-NOTES = {"untrained": "pretrained weights as they are", "start": "the labels of the warm start, and no reaction"}
+TITLES = {"untrained": "untrained", "start": "labels of the start alone"}
 
 
 def specs() -> list[Spec]:
@@ -95,7 +95,8 @@ def _spec(name: str, further: Sequence[str]) -> Spec:
         seeds=SEEDS.get(name, (1,)),
         metrics=METRICS[task],
         overrides=("data=files", f"data.dir=$RLFT_DATA/{data_set}", *tuning, *sizes, *still, *further),
-        note=f"{note}; {NOTES[algorithm]}" if algorithm in NOTES else note,
+        title=TITLES.get(algorithm, ""),
+        note=note,
     )
 
 
@@ -137,9 +138,7 @@ def markdown(content: Mapping[str, Any]) -> str:
 
 def _head(algorithm: str, rows: Sequence[Row]) -> str:
     feedback = sorted({row["feedback"] for row in rows})
-    if algorithm in UNTRAINED:
-        return {"untrained": "untrained", "start": "labels of the start alone"}[algorithm]
-    return f"{algorithm}, {' or '.join(feedback)} feedback"
+    return TITLES[algorithm] if algorithm in UNTRAINED else f"{algorithm}, {' or '.join(feedback)} feedback"
 
 
 def _cell(row: Row, rows: Sequence[Row]) -> str:
