@@ -75,7 +75,7 @@ def _remember(t: Training, trajectory: Trajectory, signal: Signal, cost: list[in
 
 @torch.no_grad()
 def _features(t: Training, trajectory: Trajectory) -> Tensor:
-    """What the last layer reads of each decision [N, T, H], by the policy as it is now."""
+    """What the head reads of each decision [N, T, D], by the policy as it is now."""
     observation = trajectory.observation
     if len(observation) == 1:
         observation = t.inputs(observation["id"].tolist())

@@ -46,7 +46,7 @@ class Decision:
     t: int  # its number in the episode; 0 begins new episodes
     rows: Tensor  # [n] int64, which of the N episodes they are
     length: Tensor  # [n] int64, how many decisions each episode has, or its horizon
-    features: Tensor | None  # [n, H] what the last layer reads; None where the actions are tokens
+    features: Tensor | None  # [n, D] the hidden state that the head reads; None where the actions are tokens
     table: Callable[[], tuple[Tensor, Tensor]]  # of tags and classes: scores and legal [n, T, P, A] after every action
 
 

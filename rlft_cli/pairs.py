@@ -12,6 +12,7 @@ from rlft_cli.options import Library
 from rlft_cli.sources import NoSuchTarget, read_target
 
 Traits = Mapping[str, Any]
+_PROBABILITIES = ("bce", "softmax")  # losses that read rewards as chances
 _WHAT = {
     "model": "decides",
     "algo": "decisions",
@@ -207,16 +208,16 @@ def _credit(pairing: Pairing) -> Iterator[Problem]:
     several = pairing.traits("task").get("decisions") in ("tags", "tokens")
     if whole and several and algo.get("gamma") == 0 and algo.get("credit") != "episode":
         text = f"tells one number at the end of an episode; with algo.gamma={algo['gamma']} only the last decision hears of it"
-        more = " algo.loss_kind=huber" if algo.get("loss_kind") == "bce" else ""
+        more = " algo.loss_kind=huber" if algo.get("loss_kind") in _PROBABILITIES else ""
         yield Problem(key=pairing.name("feedback"), text=f"{text}; type algo.gamma=1{more}")
 
 
 def _probabilities(pairing: Pairing) -> Iterator[Problem]:
     """A Q that is the logit of a 0/1 reward needs signals in [0, 1]."""
     feedback, algo = pairing.values.get("feedback"), pairing.values.get("algo")
-    if not (isinstance(feedback, dict) and isinstance(algo, dict)) or algo.get("loss_kind") != "bce":
+    if not (isinstance(feedback, dict) and isinstance(algo, dict)) or algo.get("loss_kind") not in _PROBABILITIES:
         return
-    faults = []
+    kind, faults = algo["loss_kind"], []
     if _number(feedback.get("rejected")) < 0:
         faults.append((f"feedback.rejected={feedback['rejected']}", "feedback.rejected=0"))
     if _number(feedback.get("gaussian")) > 0:
@@ -224,7 +225,7 @@ def _probabilities(pairing: Pairing) -> Iterator[Problem]:
     if feedback.get("correct") is True and _number(feedback.get("flip_zero")) + _number(feedback.get("flip_one")) > 0:
         faults.append(("feedback.correct=true", "feedback.correct=false"))
     for fault, way in faults:
-        text = f"shows rewards outside [0, 1], algo.loss_kind=bce reads them as probabilities; type {way} or algo.loss_kind=mse"
+        text = f"shows rewards outside [0, 1], algo.loss_kind={kind} reads them as chances; type {way} or algo.loss_kind=mse"
         yield Problem(key=f"{pairing.name('feedback')} {fault}", text=text)
 
 

@@ -15,6 +15,7 @@ from rlft_cli.returns import (
     action_log_prob,
     cql_penalty,
     double_backup,
+    logit_of_softmax,
     max_backup,
     munchausen_reward,
     n_step_targets,
@@ -22,6 +23,8 @@ from rlft_cli.returns import (
     shift_left,
     soft_backup,
 )
+
+PROBABILITIES = ("bce", "softmax")  # losses that read Q as the chance of a reward of 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +39,9 @@ class Dqn:
     (Nachum et al. 2017, eq. 15), so that n may be the whole reply.
     "munchausen" (Vieillard et al. 2020, eq. 3): r_t + alpha clip(tau log pi-(a_t|s_t), floor, 0) in place of r_t, and
     V = tau log sum_a exp(Q-(s, a) / tau), pi- = softmax(Q- / tau).
+    loss_kind "bce": Q = sigmoid(score), of each action by itself. "softmax": Q = softmax(scores), the chance that an action is
+    the one that is paid: a reward of 1 for one action tells of all the others, and the scores are those that cross-entropy
+    trains in a warm start. Both are fitted by the likelihood of the reward.
     ``cql_coefficient`` times log sum_a exp Q(s, a) - Q(s, a_t) is added to the loss of any of them, which holds the values of
     actions down that the data do not take (Kumar et al. 2020, eq. 4).
     """
@@ -48,7 +54,7 @@ class Dqn:
     epochs: ClassVar[int] = 1
 
     gamma: Annotated[float, "[0, 1]"]
-    loss_kind: Literal["bce", "mse", "huber"]
+    loss_kind: Literal["bce", "softmax", "mse", "huber"]
     backup: Literal["max", "double", "soft", "munchausen"]
     dueling: bool
     n_step: Annotated[int, "[1, inf)"]
@@ -65,20 +71,20 @@ class Dqn:
 
     def __post_init__(self) -> None:
         """UsageError for combinations that have no meaning."""
-        if self.loss_kind == "bce" and self.gamma > 0:
+        if self.loss_kind in PROBABILITIES and self.gamma > 0:
             raise UsageError(
-                f"algo.loss_kind=bce reads Q as the logit of a 0/1 reward and needs algo.gamma=0, but gamma is "
+                f"algo.loss_kind={self.loss_kind} reads Q as the chance of a reward of 1 and needs algo.gamma=0, but gamma is "
                 f"{self.gamma}; type algo.gamma=0 or algo.loss_kind=huber"
             )
-        if self.backup == "soft" and (self.dueling or self.loss_kind == "bce" or self.kl_coefficient == 0):
+        if self.backup == "soft" and (self.dueling or self.loss_kind in PROBABILITIES or self.kl_coefficient == 0):
             raise UsageError(
                 "algo.backup=soft needs algo.dueling=false (it is dueling by itself), algo.loss_kind=mse or huber, "
                 "and algo.kl_coefficient above 0"
             )
-        if self.backup == "munchausen" and self.loss_kind == "bce":
+        if self.backup == "munchausen" and self.loss_kind in PROBABILITIES:
             raise UsageError(
-                "algo.backup=munchausen adds to the reward what is no 0 or 1, which algo.loss_kind=bce cannot read; "
-                "type algo.loss_kind=huber"
+                f"algo.backup=munchausen adds to the reward what is no 0 or 1, which algo.loss_kind={self.loss_kind} cannot "
+                "read; type algo.loss_kind=huber"
             )
 
     @property
@@ -94,16 +100,18 @@ class Dqn:
         return (self.gamma > 0 or self.backup == "munchausen") and self.target != "none"
 
     def values(self, scores: Tensor) -> Tensor:
-        """Expected reward of each action: the logistic of a bce logit, else Q itself."""
+        """Expected reward of each action: the logistic of a bce logit, the softmax of softmax logits, else Q itself."""
+        if self.loss_kind == "softmax":
+            return torch.softmax(scores, -1)
         return torch.sigmoid(scores) if self.loss_kind == "bce" else scores
 
     def prepare(self, trajectory: Trajectory) -> Trajectory:
         """Nothing to compare; UsageError for rewards that are no probabilities where Q is the logit of one."""
-        if self.loss_kind == "bce":
+        if self.loss_kind in PROBABILITIES:
             reward = trajectory.reward[trajectory.mask]
             if bool(((reward < 0) | (reward > 1)).any()):
                 raise UsageError(
-                    f"algo.loss_kind=bce needs rewards in [0, 1], but there is one of {float(reward.min()):g} to "
+                    f"algo.loss_kind={self.loss_kind} needs rewards in [0, 1], but there is one of {float(reward.min()):g} to "
                     f"{float(reward.max()):g}; type algo.loss_kind=mse"
                 )
         return trajectory
@@ -133,6 +141,8 @@ class Dqn:
         if self.gamma > 0:
             value = shift_left(self._value(output.scores.detach(), lagging.scores))
             y = n_step_targets(y, value, trajectory.discount, self.gamma, self.n_step)
+        if self.loss_kind == "softmax":
+            return q_loss(logit_of_softmax(output.scores, trajectory.action), y, "bce")
         return q_loss(q, y, self.loss_kind)
 
     def _value(self, online: Tensor, lagging: Tensor) -> Tensor:
@@ -149,4 +159,4 @@ class Dqn:
         y = n_step_targets(penalised, shift_left(lagging.value), trajectory.discount, self.gamma, self.n_step)
         y = y + beta * ratio  # the first action's own term stays on the left side
         q = output.value + beta * (action_log_prob(output.scores, trajectory.action) - reference)
-        return q_loss(q, y.detach(), self.loss_kind)
+        return q_loss(q, y.detach(), "huber" if self.loss_kind == "huber" else "mse")

@@ -15,8 +15,8 @@ from rlft_cli.linear import LinearRewards, unit
 
 @dataclass(frozen=True, kw_only=True)
 class LinUcb:
-    """a = argmax of theta_a . phi + alpha sqrt(phi . inv(A_a) phi) (Li et al. 2010, algorithm 1), phi what the last
-    layer reads, scaled to length 1.
+    """a = argmax of theta_a . phi + alpha sqrt(phi . inv(A_a) phi) (Li et al. 2010, algorithm 1), phi the hidden state
+    that the head reads, scaled to length 1.
 
     A_a = ridge I + sum of phi phi' over the decisions for a that were rewarded, theta_a = inv(A_a) (sum of phi r): ridge
     regressions of their own, on features that the algorithm trains. The features change while it does, so the regressions

@@ -15,7 +15,7 @@ from rlft_cli.linear import LinearRewards, unit
 
 @dataclass(frozen=True, kw_only=True)
 class Thompson:
-    """a = argmax of w_a . phi, w_a ~ N(theta_a, noise^2 inv(A_a)), phi what the last layer reads, of length 1.
+    """a = argmax of w_a . phi, w_a ~ N(theta_a, noise^2 inv(A_a)), phi the hidden state, scaled to length 1.
 
     Neural-linear Thompson sampling (Riquelme et al. 2018, section 4) with a known noise: A_a = ridge I + sum of phi phi',
     theta_a = inv(A_a) (sum of phi r) over the decisions for a that were rewarded. Features change while the algorithm

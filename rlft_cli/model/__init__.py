@@ -16,7 +16,7 @@ class Output:
 
     scores: Tensor  # [N, T, A]; illegal actions hold ILLEGAL_SCORE
     value: Tensor | None  # [N, T] state values, where the algorithm reads them
-    features: Tensor | None = None  # [N, T, H] what the last layer reads; policies over tags and classes give it
+    features: Tensor | None = None  # [N, T, D] what the head reads; policies over tags and classes give it
     heads: Tensor | None = None  # [N, T, A, n] more numbers of every action, where the algorithm reads such
 
 
@@ -71,7 +71,7 @@ class Policy(Protocol):
         ...
 
     def step(self, cache: Any, state: Any) -> tuple[Output, Any]:
-        """Output of the next decision, without the T: scores [N, A], value [N], features [N, H]; and the cache after it."""
+        """Output of the next decision, without the T: scores [N, A], value [N], features [N, D]; and the cache after it."""
         ...
 
     def table(self, cache: Any) -> Tensor:

@@ -91,15 +91,16 @@ class Head(nn.Module):
             nn.init.normal_(self.history.weight, std=0.02)
 
     def features(self, hidden: Tensor) -> Tensor:
-        """Project hidden states [..., D] once; what every history shares [..., H]."""
-        projected: Tensor = self.project(self.dropout(hidden))
-        return projected
+        """What every history shares of hidden states [..., D]: their projection, and beside it themselves [..., H + D]."""
+        return torch.cat([self.project(self.dropout(hidden)), hidden.detach()], dim=-1)
 
     def forward(self, features: Tensor, previous: Tensor | None, legal: Tensor | None, drawn: Drawn) -> Output:
-        """Scores [..., A] of features [..., H] after the actions ``previous`` [...], legal [..., A].
+        """Scores [..., A] of features [..., H + D] after the actions ``previous`` [...], legal [..., A].
 
-        ``drawn`` [N, ...] is what an explorer drew for each episode; features are [N, H] or have more dimensions after N.
+        ``drawn`` [N, ...] is what an explorer drew for each episode; features are [N, H + D] or have more dimensions after N.
+        The output's features are the hidden states [..., D]: those of a pretrained body change less while it is trained.
         """
+        features, hidden = features.split([self.project.out_features, self.project.in_features], dim=-1)
         if self.history is not None and previous is not None:
             features = features + self.history(previous)
         features = torch.relu(self.norm(features))
@@ -114,7 +115,7 @@ class Head(nn.Module):
         if legal is not None:
             scores = scores.masked_fill(~legal, ILLEGAL_SCORE)
         value = self.value(features).squeeze(-1) if self.value is not None else None
-        return Output(scores=scores, value=value, features=features, heads=heads)
+        return Output(scores=scores, value=value, features=hidden, heads=heads)
 
     def _numbers(self, features: Tensor) -> tuple[Tensor, Tensor | None]:
         """Scores [..., A], and the numbers [..., A, n] that the algorithm reads beside them or that they are the mean of."""

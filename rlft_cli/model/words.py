@@ -36,7 +36,7 @@ def _drawn(observation: dict[str, Tensor]) -> Drawn:
 class WordCache:
     """Features of every decision, read once."""
 
-    features: Tensor  # [N, T, H] before the previous action is added
+    features: Tensor  # [N, T, H + D] before the previous action is added
     drawn: Drawn
 
 

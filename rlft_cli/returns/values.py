@@ -127,6 +127,13 @@ def dueling(value: Tensor, advantage: Tensor, legal: Tensor) -> Tensor:
     return value + advantage - mean
 
 
+def logit_of_softmax(scores: Tensor, action: Tensor) -> Tensor:
+    """log p / (1 - p) of p = softmax(scores)_a, which is s_a - log sum_{a' != a} exp s_a': [..., A] and [...] -> [...]."""
+    chosen = action[..., None]
+    others = scores.scatter(-1, chosen, -torch.inf)
+    return scores.gather(-1, chosen).squeeze(-1) - torch.logsumexp(others, -1)
+
+
 def q_loss(q: Tensor, target: Tensor, kind: LossKind, delta: float = 1.0) -> Tensor:
     """Distance of chosen Q values from their targets, unreduced: [N, T] -> [N, T].
 

@@ -81,6 +81,7 @@ CASES = {
     "supervised": supervised,
     "smoothed": lambda: supervised(0.1),
     "dqn": dqn,
+    "softmax": lambda: dqn(loss_kind="softmax"),
     "munchausen": lambda: dqn(gamma=0.9, loss_kind="huber", backup="munchausen", target_weights="head", target_tau=0.5),
     "cql": lambda: dqn(gamma=0.9, loss_kind="mse", cql_coefficient=0.5),
     "ips": lambda: ips(gamma=0.9, translation=0.3),

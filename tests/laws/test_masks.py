@@ -38,6 +38,7 @@ ALGORITHMS: dict[str, Any] = {
     "supervised": supervised,
     "smoothed": lambda: supervised(0.2),
     "dqn": dqn,
+    "softmax": lambda: dqn(loss_kind="softmax"),
     "double": lambda: dqn(gamma=0.9, loss_kind="huber", n_step=2),
     "max": lambda: dqn(gamma=0.9, loss_kind="mse", backup="max", target="none"),
     "munchausen": lambda: dqn(gamma=0.9, loss_kind="mse", backup="munchausen", munchausen_temperature=0.5),

@@ -150,6 +150,13 @@ def test_dueling_is_blind_to_a_shift_and_means_v_over_legal_actions() -> None:
     assert (wrong - q).abs().max() > 0.05
 
 
+def test_logit_of_softmax() -> None:
+    scores = t64([[math.log(1), math.log(2), math.log(5)], [0.0, -1e9, 0.0]])
+    close(returns.logit_of_softmax(scores, torch.tensor([2, 0])), [math.log(5 / 3), 0.0])  # 5/8 against 3/8; 1/2
+    chosen = torch.softmax(scores, -1).gather(-1, torch.tensor([[1], [2]])).squeeze(-1)
+    close(torch.sigmoid(returns.logit_of_softmax(scores, torch.tensor([1, 2]))), chosen.tolist())
+
+
 def test_q_loss() -> None:
     q = t64([0.0, math.log(3), 2.0, -4.0])
     y = t64([1.0, 0.0, 0.5, 0.0])
