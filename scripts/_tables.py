@@ -78,7 +78,7 @@ def show(console: Console, title: str, rows: Sequence[Row]) -> None:
     console.line(text, wall_seconds=round(wall, 1))
 
 
-def legend(content: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
+def legend(content: Mapping[str, Any], rows: Sequence[Row], shares: bool) -> list[str]:
     """What the numbers are, in sentences."""
     facts, several = content["machine"], any(len(row["seeds"]) > 1 for row in rows)
     notes = dict.fromkeys((NAMES.get(row["data_set"], row["data_set"]), row["note"]) for row in rows)
@@ -88,7 +88,8 @@ def legend(content: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
     lines = [
         "Test split. In brackets: 95 % bootstrap interval over the test examples"
         + ("; for several seeds the mean, and the lowest and highest of them" if several else "")
-        + ". In parentheses: share of the supervised value. A label is an example whose reference the learner saw; a "
+        + (". In parentheses: share of the supervised value" if shares else "")
+        + ". A label is an example whose reference the learner saw; a "
         "reaction is the judgement of one sampled sentence, text or reply (on sentences it holds one number per word). "
         "Times are of training alone.",
         "Sizes: " + "; ".join(f"{name}: {note}" for name, note in notes) + ".",

@@ -159,7 +159,7 @@ def markdown(content: Mapping[str, Any]) -> str:
             "|---" * 5 + "|",
         ]
         lines += [_line(row, here) for row in here] + [""]
-    return "\n".join([*lines, *legend(content, rows), "", *commands(rows)])
+    return "\n".join([*lines, *legend(content, rows, shares=False), "", *commands(rows)])
 
 
 def _line(row: Row, here: Sequence[Row]) -> str:

@@ -133,7 +133,7 @@ def markdown(content: Mapping[str, Any]) -> str:
         title = f"**{NAMES.get(data_set, data_set)}**<br>{task}, {METRIC_NAMES[first['metric']]}<br>{first['model']}"
         cells = [_cell(here[name], rows) if name in here else "–" for name in algorithms]
         lines.append(f"| {title} | " + " | ".join(cells) + " |")
-    return "\n".join([*lines, "", *legend(content, rows), "", *commands(rows)])
+    return "\n".join([*lines, "", *legend(content, rows, shares=True), "", *commands(rows)])
 
 
 def _head(algorithm: str, rows: Sequence[Row]) -> str:
