@@ -156,8 +156,9 @@ def _train(algorithm: str, rows: list[Any]) -> dict[str, Tensor]:
     policy = policy_of(model, task)
     memory = Latest()
     sizes = SIZES | {"max_batch_episodes": 2} if algorithm == "lone_examples" else SIZES
+    passes = 0.5 if algorithm == "lone_examples" else 2.0  # six updates: more of them add up more rounding
     make = CASES["dqn" if algorithm == "dqn" else "supervised"]
-    made = training(policy, task, make(), optim=optim(**sizes), count=24, memory=memory, passes=2.0)
+    made = training(policy, task, make(), optim=optim(**sizes), count=24, memory=memory, passes=passes)
     plain_gradient_steps(made, RATE)
     if algorithm != "dqn":
         for _ in learn(made):
