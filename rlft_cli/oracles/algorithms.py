@@ -66,9 +66,11 @@ def checks(algorithm: Algorithm, settings: Mapping[str, Any]) -> list[Oracle]:
 
 
 def _learns_means(algorithm: Algorithm, settings: Mapping[str, Any]) -> bool:
-    """Whether values are mean returns: not logits of a policy or means of a distribution, not held down (CQL), not with
-    an entropy (Munchausen), and not of a stream that goes on (DQNimb, the only one that is for classes alone)."""
-    other = "propensity" in algorithm.reads or any(name.startswith(NUMBERS) for name in algorithm.reads)
+    """Whether values are mean returns: not logits of a policy (those of filtered_bc too, which alone has a threshold) or
+    means of a distribution, not held down (CQL), not with an entropy (Munchausen), and not of a stream that goes on
+    (DQNimb, the only one that is for classes alone)."""
+    policy = "propensity" in algorithm.reads or "threshold" in settings
+    other = policy or any(name.startswith(NUMBERS) for name in algorithm.reads)
     moved = float(settings.get("cql_coefficient", 0.0)) > 0 or settings.get("backup") == "munchausen"
     return not other and not moved and algorithm.decisions != ("classes",)
 
