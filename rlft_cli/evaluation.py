@@ -97,7 +97,9 @@ class Evaluator:
             action, mask = self._greedy(policy, some)
             predictions, references = self.task.decode(action, mask, some), self.task.references(some)
             found.update(zip(places, predictions, strict=True))
-            paid = reward(action, mask, Batch(references=references, predictions=predictions, labels=self.task.labels))
+            contexts = self.task.contexts(some)
+            batch = Batch(references=references, predictions=predictions, labels=self.task.labels, contexts=contexts)
+            paid = reward(action, mask, batch)
             earned[places], decisions[places] = paid.sum(1).cpu().numpy(), mask.sum(1).cpu().numpy()
         predictions = [found[place] for place in range(len(ids))]
         metrics = dict(self.task.score(predictions, self.task.references(ids), self.seed, self.resamples))

@@ -64,7 +64,13 @@ def known_rows(rows: list[Row], setup: pipeline.Setup, drop: bool, console: Cons
     known = set(setup.task.labels)
     kept: list[Row] = []
     for row in rows:
-        answers = row["tags"] if setup.task.decisions == "tags" else [row["label"]] if known else []
+        answers = (
+            row["tags"]
+            if setup.task.decisions == "tags"
+            else [row["label"]]
+            if setup.task.decisions == "classes"
+            else []
+        )
         strange = next((answer for answer in answers if answer not in known), None)
         if strange is None:
             kept.append(row)

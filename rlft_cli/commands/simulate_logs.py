@@ -111,6 +111,7 @@ def _act(actor: Actor, places: Sequence[int], rows: list[Row], ids: list[int]) -
         references=task.references(repeated),
         predictions=task.decode(done.action, done.mask, repeated),
         labels=task.labels,
+        contexts=task.contexts(repeated),
     )
     earned = actor.reward(done.action, done.mask, batch)
     episode = partial(_episode, done, earned)

@@ -27,6 +27,7 @@ from rlft_cli.model.tokens import TokenPolicy
 from rlft_cli.offline import require_chances
 from rlft_cli.pipeline.build import build, plain
 from rlft_cli.task import Row, Task
+from rlft_cli.training import Optim, Training
 from rlft_cli.tuning import Tuning
 
 transformers_logging.disable_progress_bar()  # console.py alone says what happens
@@ -91,6 +92,10 @@ def corpus(splits: Splits, rows: str) -> list[str]:
         return [word for row in splits.train for word in row["words"]]
     if rows == "labelled_text":
         return [row["text"] for row in splits.train]
+    if rows == "preference":
+        replies = [row[key] for row in splits.train for key in ("chosen", "rejected")]
+        spoken = [turn["content"] for row in splits.train for turn in row["turns"]]
+        return spoken + [reply for reply in replies if reply is not None]
     return [turn["content"] for row in splits.train for turn in row["turns"]]
 
 

@@ -16,6 +16,7 @@ class Batch:
     references: Sequence[Any]  # [N] task.references, repeated for the samples of one example
     predictions: Sequence[Any]  # [N] task.decode of the actions
     labels: Sequence[str]  # names of the actions; empty for tokens
+    contexts: Sequence[Any] = ()  # [N] task.contexts: what was answered; none where a log is read
 
 
 class Reward(Protocol):
