@@ -16,6 +16,7 @@ class Accuracy:
     """r = 1[a = y]; a reference label that the model has no action for pays 0 whatever is chosen."""
 
     decisions: ClassVar[tuple[str, ...]] = ("classes", "pairs")
+    contract: ClassVar[str] = "reference"
 
     def __call__(self, action: Tensor, mask: Tensor, batch: Batch) -> Tensor:
         """Reward [N, T] float32 of actions [N, T]; T is 1."""

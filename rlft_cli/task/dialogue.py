@@ -207,7 +207,9 @@ def _spoken(row: Row) -> Row:
     if "chosen" not in row:
         return row
     if row["chosen"] is None:
-        raise RlftError(f"{row['origin']}: has one reply, judged to be wrong, and nothing to learn; leave such rows out")
+        raise RlftError(
+            f"{row['origin']}: has one reply, judged to be wrong, and nothing to learn; leave such rows out"
+        )
     return {**row, "turns": [*row["turns"], {"role": "assistant", "content": row["chosen"]}]}
 
 
