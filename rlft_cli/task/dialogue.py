@@ -92,8 +92,9 @@ class DialogueTask:
         return [self._store(row["turns"], row["origin"], [], "") for row in rows]
 
     def cost(self, ids: Sequence[int]) -> list[int]:
-        """Tokens of prompt and reference reply."""
-        return [len(self._episodes[n].prompt) + len(self._episodes[n].action) for n in ids]
+        """Tokens of prompt and reference reply; of a pair, those of the other reply too."""
+        some = [self._episodes[n] for n in ids]
+        return [len(one.prompt) + len(one.action) + len(one.rejected or ()) for one in some]
 
     def collate(self, ids: Sequence[int]) -> dict[str, Tensor]:
         """Prompts, padded on the left: "id" [B], "prompt_ids" [B, P] int64, "prompt_mask" [B, P] bool."""
