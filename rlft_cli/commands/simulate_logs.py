@@ -56,7 +56,9 @@ def run(config: DictConfig, console: Console) -> None:
     actor = Actor(
         setup=setup,
         explore=explore,
-        reward=pipeline.build(config.reward if config.reward is not None else setup.config.reward),
+        reward=pipeline.load_reward(
+            config.reward if config.reward is not None else setup.config.reward, setup.accelerator
+        ),
         values=pipeline.build(setup.config.algo).values,
         generator=torch.Generator(device=device).manual_seed(config.seed),
         samples=config.episodes_per_example,
