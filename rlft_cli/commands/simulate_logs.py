@@ -38,6 +38,11 @@ def run(config: DictConfig, console: Console) -> None:
     output = artifact.new_file("output", config.output)
     assert output is not None  # it must be given
     setup = pipeline.checkpoint_setup(config.checkpoint, config.hardware, config.seed)
+    if setup.task.decisions == "pairs":
+        raise UsageError(
+            f"checkpoint={config.checkpoint} judges comparisons (task=preference), of which there are no logs; give one of "
+            "task=ner, task=classification or task=dialogue"
+        )
     splits = splits_of(config, setup)
     for message in dict.fromkeys(splits.messages):
         console.line(message)

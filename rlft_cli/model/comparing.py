@@ -79,7 +79,8 @@ class PairPolicy(nn.Module):
         hidden = output.hidden_states[-1][:, -size:]
         with torch.autocast(hidden.device.type, enabled=False):
             rewards: Tensor = self.reward(hidden.float()).squeeze(-1)
-        return rewards.unflatten(0, (-1, 2))
+        both: Tensor = rewards.unflatten(0, (-1, 2))
+        return both
 
     def begin(self, observation: dict[str, Tensor], samples: int) -> PairCache:
         """Read the comparisons once for ``samples`` episodes each."""
