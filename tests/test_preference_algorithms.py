@@ -194,9 +194,8 @@ def test_dpo_goes_on_where_it_stopped() -> None:
 
 def test_dpo_needs_two_replies() -> None:
     made = preferred()
-    lone = made.task.add(
-        [{"turns": [{"role": "user", "content": "say 1"}, {"role": "assistant", "content": "glad"}], "origin": "t:9"}]
-    )
+    turns = [{"role": "user", "content": "say 1"}, {"role": "assistant", "content": "glad"}]
+    lone = made.task.add([{"turns": turns, "origin": "t:9"}])
     with pytest.raises(RlftError, match="t:9: has no rejected reply, and this algorithm learns from pairs"):
         made.task.preferred(lone)
     with pytest.raises(RlftError, match="t:9: has one reply, judged to be wrong"):

@@ -46,6 +46,10 @@ def words(contexts: Any, replies: Any, references: Any) -> Any:
     return ["good"] * len(replies)
 
 
+def constant(contexts: Any, replies: Any, references: Any) -> list[float]:
+    return [0.5] * len(replies)
+
+
 def raises(contexts: Any, replies: Any, references: Any) -> list[float]:
     raise KeyError("tone")
 
@@ -115,3 +119,23 @@ def option(name: str, **changes: Any) -> Reward:
     loaded = OmegaConf.load(config_folder() / "reward" / f"{name}.yaml")
     reward: Reward = pipeline.build({**OmegaConf.to_container(loaded, resolve=True), **changes})  # type: ignore[dict-item]
     return reward
+
+
+# -- a function that fails when it is told to ------------------------------------------------------------------------
+
+
+class Fragile:
+    """Agreement, until the call whose number is ``fails_at``."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.fails_at: int | None = None
+
+    def __call__(self, contexts: Any, replies: Any, references: Any) -> list[float]:
+        self.calls += 1
+        if self.calls == self.fails_at:
+            raise ConnectionError("gone")
+        return agreement(contexts, replies, references)
+
+
+fragile = Fragile()

@@ -47,7 +47,7 @@ def test_outside_length(count: int, value: float) -> None:
 
 
 def test_bounds_of_a_length_in_the_wrong_order() -> None:
-    with pytest.raises(UsageError, match="reward.least_words=5 is above reward.most_words=4"):
+    with pytest.raises(UsageError, match=r"reward\.least_words=5 is above reward\.most_words=4"):
         Length(least_words=5, most_words=4, language="en")
 
 

@@ -120,7 +120,7 @@ def test_a_server_that_is_down_or_slow_is_given_up(monkeypatch: pytest.MonkeyPat
 
 
 def test_an_address_that_is_none() -> None:
-    with pytest.raises(UsageError, match="reward.url=localhost:80 is no address"):
+    with pytest.raises(UsageError, match=r"reward\.url=localhost:80 is no address"):
         http("localhost:80")
 
 
