@@ -34,7 +34,7 @@ class Made:
 
 
 def overlap(replies: Any, references: Any) -> list[float]:
-    return [float(reply == reference) for reply, reference in zip(replies, references, strict=True)]
+    return [float(reply.lower() == reference.lower()) for reply, reference in zip(replies, references, strict=True)]
 
 
 def negative(replies: Any, references: Any) -> list[float]:
