@@ -80,6 +80,9 @@ def report(splits: Splits, kind: str, limit: Limits, codec: Codec | None) -> Rep
         found.tables.append(_replies(rows))
     elif kind == "preference":
         found.tables.append(_compared(rows))
+        both = look.contradictions(kind, rows)
+        said = f"{len(both)} comparisons are decided both ways" + _examples(list(both)[:3])
+        (found.warnings if both else found.notes).append(said)
     else:
         found.tables.append(_labels(rows, kind))
         _same_text_other_label(rows, kind, found)

@@ -115,12 +115,22 @@ def repeats(kind: str, rows: Sequence[Row]) -> tuple[int, list[str]]:
 
 
 def contradictions(kind: str, rows: Mapping[str, Sequence[Row]]) -> dict[str, list[str]]:
-    """Texts that occur with more than one label (or tagging) in all splits together, with what they carry."""
+    """Texts that occur with more than one label (or tagging) in all splits together, with what they carry.
+
+    Of preferences: prompts with two replies each of which was preferred to the other, with both.
+    """
     seen: dict[str, dict[str, None]] = {}
     for split in SPLITS:
         for row in rows[split]:
-            answer = row["label"] if kind == "labelled_text" else " ".join(row["tags"])
-            seen.setdefault(key_of(kind, row), {})[answer] = None
+            key = key_of(kind, row)
+            if kind == "preference":
+                if row["chosen"] is None or row["rejected"] is None:
+                    continue
+                answer = row["chosen"]
+                key = " / ".join([key, *sorted((answer, row["rejected"]))])
+            else:
+                answer = row["label"] if kind == "labelled_text" else " ".join(row["tags"])
+            seen.setdefault(key, {})[answer] = None
     return {key: list(answers) for key, answers in seen.items() if len(answers) > 1}
 
 

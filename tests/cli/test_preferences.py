@@ -61,8 +61,8 @@ def test_from_comparisons_to_a_policy(rlft: Any) -> None:
     assert accuracy["value"] > 0.9 and accuracy["low"] <= accuracy["value"] <= accuracy["high"]
     taught = rlft(
         "train", "task=dialogue", "algo=reinforce", *files, "reward=reward_model", "reward.checkpoint=judge",
-        "reward.samples=16", "warm_start.fraction=0", "passes=3", "optim.lr=1e-2", "optim.warmup_fraction=0",
-        "algo.kl_coefficient=0.01", "selection.every_passes=3", "run_dir=policy",
+        "reward.samples=16", "reward.contract=alone", "warm_start.fraction=0", "passes=3", "optim.lr=1e-2",
+        "optim.warmup_fraction=0", "algo.kl_coefficient=0.01", "selection.every_passes=3", "run_dir=policy",
     )  # fmt: skip
     assert taught.status == 0, taught
     found, stored = result("policy"), yaml.safe_load(Path("policy/config.yaml").read_text())["reward"]

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
 
+from rlft_cli.commands.data import report
 from rlft_cli.config import config_folder
 from rlft_cli.data import Splits
 from rlft_cli.data.preference import prompt_turns
+from rlft_cli.data.survey import Limits, compared, contradictions, rows_of
 from rlft_cli.errors import RlftError
+from rlft_cli.model.vocabulary import LstmCodec
 from rlft_cli.pipeline import build
 
 PAIR = {"prompt": "User: tea?", "chosen": "yes please", "rejected": "it rains"}
@@ -109,3 +113,51 @@ def test_repair_leaves_equal_and_empty_replies_out_and_counts_them(tmp_path: Pat
 def test_rows_of_another_task_are_named(tmp_path: Path) -> None:
     with pytest.raises(RlftError, match="Rows with prompt, chosen, rejected fit task=preference"):
         read(tmp_path, PAIR, kind="labelled_text")
+
+
+def test_the_report_says_what_length_alone_decides(tmp_path: Path) -> None:
+    rows = [
+        PAIR,  # 10 letters against 8
+        {**PAIR, "chosen": "no"},
+        {**PAIR, "chosen": "it pours"},  # as long as the other
+        {"prompt": "User: tea?", "completion": "yes", "label": True},
+        {"prompt": "User: tea?", "completion": "no", "label": False},
+    ]
+    splits = read(tmp_path, *rows)
+    size = compared(splits.train.to_list())
+    assert (size.pairs, size.good, size.bad, size.longer) == (3, 1, 1, 0.5)
+    assert size.chosen.count == 4 and size.chosen.mean == (2 + 1 + 2 + 1) / 4
+    limits = Limits(window_tokens=None, windows=None, prompt_tokens=8, reply_tokens=3, context_turns=2)
+    texts = [text for row in splits.train for text in (row["chosen"], row["rejected"], "tea?") if text]
+    codec = LstmCodec.train(texts, max_vocabulary=50, min_count=1, lowercase=False, max_tokens=64)
+    found = report(splits, "preference", limits, codec)
+    assert "0 comparisons are decided both ways" in found.notes
+    assert found.tables[1].rows[0] == ["train", 3, 1, 1, 1.5, 1.8, 0.5]
+    assert ["train replies", 2.6, 3, 3, 3, 0] in found.tables[2].rows  # words and an end mark
+
+
+def test_comparisons_that_contradict_one_another_are_found(tmp_path: Path) -> None:
+    turned = {**PAIR, "chosen": PAIR["rejected"], "rejected": PAIR["chosen"]}
+    splits = read(tmp_path, PAIR, turned, {**turned, "prompt": "User: milk?"})
+    assert list(contradictions("preference", rows_of(splits)).values()) == [["yes please", "it rains"]]
+
+
+@pytest.mark.skipif("RLFT_DATA" not in os.environ, reason="RLFT_DATA names no folder of data sets")
+@pytest.mark.parametrize(
+    ("name", "stem", "pairs", "single"),
+    [
+        ("dailydialog_pp_pref", "", 470, 0),
+        ("taskmaster4_reward", "", 79, 0),
+        ("taskmaster4_reward", "unpaired_", 0, 379),
+    ],
+)
+def test_real_preferences(name: str, stem: str, pairs: int, single: int) -> None:
+    folder = Path(os.environ["RLFT_DATA"]) / name
+    files = OmegaConf.to_container(OmegaConf.load(config_folder() / "data" / "files.yaml"))
+    given = {split: str(folder / f"{stem}{split}.jsonl") for split in ("train", "dev", "test")}
+    found = build({**files, **given, "repair": True}).load("preference").dev.to_list()  # type: ignore[dict-item]
+    size = compared(found)
+    assert (size.pairs, size.good + size.bad) == (pairs, single)
+    turns = [turn for row in found for turn in row["turns"]]
+    assert {turn["role"] for turn in turns} == {"user", "assistant"} and all(turn["content"].strip() for turn in turns)
+    assert sum(row["turns"][-1]["role"] == "user" for row in found) > 0.9 * len(found)
