@@ -75,7 +75,7 @@ def _phase(this: Run, phase: str, state: dict[str, Any] | None) -> None:
     looked = _looks(this, training.seen / len(training.sampler))  # by the place alone: a resumed run looks alike
     clock = time.perf_counter()
     try:
-        if phase == "main" and state is None and pipeline.measure_rewards(this.setup, training):
+        if phase == "main" and pipeline.measure_rewards(this.setup, training):  # only before anything is learned
             artifact.write_config(this.folder, pipeline.plain(this.config))
         if (training.done >= 1.0 and training.step == 0) or this.due:  # passes=0: what the warm start gave is all; or a look that failed
             passes = training.seen / len(training.sampler)
