@@ -179,8 +179,8 @@ class TokenPolicy(nn.Module):
         """More numbers of every token [N, T, V, n], where the algorithm reads such; acting does not ask for them."""
         if self.heads is None or hidden is None:
             return None
-        heads: Tensor = self.heads(hidden).float()
-        return heads.unflatten(-1, (self.vocabulary, -1))
+        heads: Tensor = self.heads(hidden).float().unflatten(-1, (self.vocabulary, -1))
+        return heads
 
     def _value(self, hidden: Tensor | None) -> Tensor | None:
         if self.value is None or hidden is None:
