@@ -25,6 +25,9 @@ def preference(table: Table, names: ColumnNames, repair: bool) -> tuple[list[Row
     left = Leftovers(table, repair)
     found: list[Row] = []
     for line, row in table.rows:
+        if "prompt" in row and row["prompt"] in ("", []):
+            left.settle(line, "the prompt is empty", "rows with an empty prompt are left out")
+            continue
         compared = comparison(table, line, row, left)
         if compared["chosen"] is not None and compared["chosen"] == compared["rejected"]:
             left.settle(line, "chosen and rejected are the same reply", "pairs of two equal replies are left out")

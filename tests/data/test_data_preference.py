@@ -89,7 +89,7 @@ def test_the_pairs_of_a_prompt_stay_in_one_split(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({**PAIR, "prompt": ""}, r"rows\.jsonl:1: prompt is '', expected a text"),
+        ({**PAIR, "prompt": ""}, r"rows\.jsonl:1: the prompt is empty; correct it, or data\.repair=true"),
         ({**PAIR, "prompt": 3}, "prompt is 3, expected a text, or a list of turns"),
         ({"prompt": "a", "chosen": "b"}, "reads prompt, chosen, rejected .two replies.* found: prompt, chosen"),
         ({"prompt": "a", "completion": "b", "label": "good"}, "label is 'good', expected true"),
