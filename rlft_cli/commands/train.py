@@ -77,7 +77,8 @@ def _phase(this: Run, phase: str, state: dict[str, Any] | None) -> None:
     try:
         if phase == "main" and pipeline.measure_rewards(this.setup, training):  # only before anything is learned
             artifact.write_config(this.folder, pipeline.plain(this.config))
-        if (training.done >= 1.0 and training.step == 0) or this.due:  # passes=0: what the warm start gave is all; or a look that failed
+        # With passes=0 what the warm start gave is all; and what could not be evaluated before a resume is due.
+        if (training.done >= 1.0 and training.step == 0) or this.due:
             passes = training.seen / len(training.sampler)
             _look(this, training, Progress(step=training.step, passes=passes, done=1.0, pass_ended=True, signals={}))
         for progress in learn(training):
