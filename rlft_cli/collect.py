@@ -29,7 +29,7 @@ def collect(t: Training, ids: list[int]) -> tuple[dict[str, float], bool]:
         return {}, _idle(t, ids[:1])
     cost = t.task.cost(share)
     if t.algorithm.needs == "labels":
-        fresh = demonstrate(t.task, {"id": torch.tensor(share)}).to(t.accelerator.device)
+        fresh = _shown(t, share)
         t.seen_labels.update(share)
         t.counts.label_examples = len(t.seen_labels)
         t.counts.label_decisions += int(fresh.mask.sum())
@@ -54,10 +54,18 @@ def collect(t: Training, ids: list[int]) -> tuple[dict[str, float], bool]:
     return signals, True
 
 
+def _shown(t: Training, ids: list[int]) -> Trajectory:
+    """The reference's decisions on examples; of an algorithm that compares, both replies to each prompt."""
+    if t.pairs is None:
+        return demonstrate(t.task, {"id": torch.tensor(ids)}).to(t.accelerator.device)
+    action, mask = t.pairs(ids)
+    return _with_reference(t, blank(t.inputs(ids), action.to(t.accelerator.device), mask.to(t.accelerator.device)))
+
+
 def _idle(t: Training, ids: list[int]) -> bool:
     """Take part in the update without a share of the batch: with an episode that counts for nothing (law 2)."""
     if t.memory.fresh:
-        k = t.algorithm.samples if t.algorithm.needs == "rewards" else 1
+        k = 2 if t.pairs is not None else t.algorithm.samples if t.algorithm.needs == "rewards" else 1
         nothing = torch.zeros(k, int(t.task.reset(t.inputs(ids), 1).length.max()), dtype=torch.int64)
         t.memory.add(blank({"id": torch.tensor(ids)}, nothing, nothing.bool()), t.task.cost(ids))
     return True

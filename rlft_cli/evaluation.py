@@ -84,8 +84,8 @@ class Evaluator:
         return trajectory.action, trajectory.mask
 
     @torch.no_grad()
-    def evaluate(self, policy: nn.Module, ids: Sequence[int], reward: Reward) -> Evaluation:
-        """Predict, score against the references, and judge with the reward that training used."""
+    def evaluate(self, policy: nn.Module, ids: Sequence[int], reward: Reward | None) -> Evaluation:
+        """Predict, score against the references, and judge with the reward that training used, unless it cannot be had."""
         if not ids:
             raise RlftError("there are no examples to evaluate on; give a split that is not empty")
         start = time.perf_counter()
@@ -97,11 +97,17 @@ class Evaluator:
             action, mask = self._greedy(policy, some)
             predictions, references = self.task.decode(action, mask, some), self.task.references(some)
             found.update(zip(places, predictions, strict=True))
-            paid = reward(action, mask, Batch(references=references, predictions=predictions, labels=self.task.labels))
-            earned[places], decisions[places] = paid.sum(1).cpu().numpy(), mask.sum(1).cpu().numpy()
+            decisions[places] = mask.sum(1).cpu().numpy()
+            if reward is None:
+                continue
+            contexts = self.task.contexts(some)
+            batch = Batch(references=references, predictions=predictions, labels=self.task.labels, contexts=contexts)
+            paid = reward(action, mask, batch)
+            earned[places] = paid.sum(1).cpu().numpy()
         predictions = [found[place] for place in range(len(ids))]
         metrics = dict(self.task.score(predictions, self.task.references(ids), self.seed, self.resamples))
-        metrics["reward"] = self._ratio(earned, np.ones(len(ids)))
+        if reward is not None:
+            metrics["reward"] = self._ratio(earned, np.ones(len(ids)))
         if self.task.decisions == "tokens":
             metrics["perplexity"] = self._perplexity(policy, ids)
         return Evaluation(predictions=predictions, metrics=metrics, seconds=time.perf_counter() - start)

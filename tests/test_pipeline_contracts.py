@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from itertools import islice
 from pathlib import Path
@@ -22,6 +22,7 @@ from rlft_cli.learner import learn
 from rlft_cli.options import Library, read_choices
 from rlft_cli.sources import read_target
 from rlft_cli.training import Training
+from toy_rewards import PREFERENCE, serving, untrained
 from toy_training import config_of, differences, weights
 
 LIBRARY = Library([config_folder()])
@@ -45,8 +46,9 @@ TASKS = {
     "ner": ["task=ner"],
     "classification": ["task=classification"],
     "dialogue": ["task=dialogue", "task.max_prompt_tokens=32", "task.max_reply_tokens=6"],
+    "preference": ["task=preference", "task.max_prompt_tokens=32", "task.max_reply_tokens=6"],
 }
-SAMPLE = {"ner": "tagged_words", "classification": "labelled_text", "dialogue": "dialogue"}
+SAMPLE = {"ner": "tagged_words", "classification": "labelled_text", "dialogue": "dialogue", "preference": "preference"}
 
 
 @pytest.fixture(autouse=True)
@@ -135,9 +137,14 @@ def test_every_task_with_every_algorithm(task: str, algo: str, tmp_path: Path) -
     assert differences(training.state_dict(), again.state_dict()) == []
 
 
+def by_default(task: str) -> str:
+    """An algorithm for the task that the tests of models and seeds use."""
+    return "algo=reward_model" if task == "preference" else "algo=reinforce"
+
+
 @pytest.mark.parametrize("task", options("task"))
 def test_every_task_with_an_lstm(task: str, tmp_path: Path) -> None:
-    setup, training = ready(*TASKS[task], "algo=reinforce", *MODELS["lstm"], "tuning=full")
+    setup, training = ready(*TASKS[task], by_default(task), *MODELS["lstm"], "tuning=full")
     one_step(setup, training)
     same_after_saving(setup, tmp_path / "checkpoint", 0)
 
@@ -179,13 +186,32 @@ def home(group: str, name: str) -> str:
     return next(task for task in ("ner", "classification", "dialogue") if able is None or kind[task] in able)
 
 
+@pytest.fixture(scope="module")
+def outside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, list[str]]]:
+    """Keys that rewards leave to the user: a function, a server, checkpoints."""
+    folder = tmp_path_factory.mktemp("outside")
+    judge, reader = (
+        untrained(folder / name, *words)
+        for name, words in (("judge", PREFERENCE), ("reader", ["task=classification", "algo=supervised"]))
+    )
+    label = json.loads((reader / "rlft.json").read_text())["labels"][0]
+    with serving() as (url, _):
+        yield {
+            "function": ["reward.path=toy_rewards.agreement"],
+            "http": [f"reward.url={url}"],
+            "reward_model": [f"reward.checkpoint={judge}", "reward.centre=0", "reward.scale=1"],
+            "classifier": [f"reward.checkpoint={reader}", f"reward.label={label}"],
+        }
+
+
 @pytest.mark.parametrize("algo", ["dqn", "reinforce"])
 @pytest.mark.parametrize("reward", options("reward"))
-def test_every_reward(reward: str, algo: str) -> None:
+def test_every_reward(reward: str, algo: str, outside: dict[str, list[str]]) -> None:
     words = [
         *TASKS[home("reward", reward) if reward != "weighted_sum" else "dialogue"],
         f"algo={algo}",
         f"reward={reward}",
+        *outside.get(reward, ()),
     ]
     dialogue = "task=dialogue" in words
     if algo == "dqn" and not dialogue:
@@ -237,7 +263,7 @@ def test_the_seed_decides_everything(task: str) -> None:
     """Same words, same weights; another seed, others. Vocabularies that are built from the data are built alike."""
 
     def trained(seed: int) -> dict[str, torch.Tensor]:
-        setup, training = ready(*TASKS[task], "algo=reinforce", *MODELS["tiny"], "tuning=full", f"seed={seed}")
+        setup, training = ready(*TASKS[task], by_default(task), *MODELS["tiny"], "tuning=full", f"seed={seed}")
         one_step(setup, training)
         return weights(setup.policy)
 

@@ -17,7 +17,7 @@ from rlft_cli.model import Codec, Model
 from rlft_cli.pipeline import build, corpus
 
 _SHOWN_LABELS = 40  # longer lists are cut on paper, never in JSON
-_UNITS = {"tagged_words": "sentences", "labelled_text": "texts", "dialogue": "dialogues"}
+_UNITS = {"tagged_words": "sentences", "labelled_text": "texts", "dialogue": "dialogues", "preference": "comparisons"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,11 +78,16 @@ def report(splits: Splits, kind: str, limit: Limits, codec: Codec | None) -> Rep
     found = Report(tables=[_sizes(rows, kind)], notes=list(splits.messages), warnings=[])
     if kind == "dialogue":
         found.tables.append(_replies(rows))
+    elif kind == "preference":
+        found.tables.append(_compared(rows))
+        both = look.contradictions(kind, rows)
+        said = f"{len(both)} comparisons are decided both ways" + _examples(list(both)[:3])
+        (found.warnings if both else found.notes).append(said)
     else:
         found.tables.append(_labels(rows, kind))
         _same_text_other_label(rows, kind, found)
-    if codec is not None and kind == "dialogue":
-        _reply_cuts(rows, codec, limit, found)
+    if codec is not None and kind in ("dialogue", "preference"):
+        _reply_cuts(rows, kind, codec, limit, found)
     elif codec is not None:
         _windows(rows, kind, codec, limit, found)
     _overlap(rows, kind, found)
@@ -129,6 +134,19 @@ def _replies(rows: Mapping[str, Sequence[Row]]) -> ReportTable:
     )
 
 
+def _compared(rows: Mapping[str, Sequence[Row]]) -> ReportTable:
+    cells: list[list[Cell]] = []
+    for split in SPLITS:
+        size = look.compared(rows[split])
+        words = (round(size.chosen.mean, 1), round(size.rejected.mean, 1))
+        cells.append([split, size.pairs, size.good, size.bad, *words, round(size.longer, 3)])
+    return ReportTable(
+        title="Comparisons, and single replies that were judged; what always taking the longer reply gets right",
+        columns=["split", "pairs", "judged good", "judged bad", "mean words chosen", "rejected", "longer is chosen"],
+        rows=cells,
+    )
+
+
 def _windows(rows: Mapping[str, Sequence[Row]], kind: str, codec: Codec, limit: Limits, found: Report) -> None:
     """Add lengths in tokens and how many inputs are read in windows."""
     window = min(limit.window_tokens or codec.max_tokens, codec.max_tokens)
@@ -151,12 +169,13 @@ def _windows(rows: Mapping[str, Sequence[Row]], kind: str, codec: Codec, limit: 
     )
 
 
-def _reply_cuts(rows: Mapping[str, Sequence[Row]], codec: Codec, limit: Limits, found: Report) -> None:
+def _reply_cuts(rows: Mapping[str, Sequence[Row]], kind: str, codec: Codec, limit: Limits, found: Report) -> None:
     """Add lengths of prompts and replies in tokens and how many are cut."""
     prompt_limit, reply_limit = limit.prompt_tokens or codec.max_tokens, limit.reply_tokens or codec.max_tokens
     cells: list[list[Cell]] = []
     for split in SPLITS:
-        prompts, replies = look.reply_tokens(rows[split], codec, limit.context_turns)
+        count = look.pair_tokens if kind == "preference" else look.reply_tokens
+        prompts, replies = count(rows[split], codec, limit.context_turns)
         for name, sizes, most in (("prompts", prompts, prompt_limit), ("replies", replies, reply_limit)):
             size = look.lengths(sizes)
             cells.append(

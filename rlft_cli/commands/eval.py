@@ -10,7 +10,8 @@ from rlft_cli.console import Console
 from rlft_cli.data import Data, Splits
 from rlft_cli.data.files import Files
 from rlft_cli.data.table import named
-from rlft_cli.errors import RlftError
+from rlft_cli.errors import RewardFailure, RlftError, UsageError
+from rlft_cli.evaluation import Evaluation
 from rlft_cli.task import Row
 
 SEED = 1  # of the bootstrap: the same intervals every time
@@ -28,7 +29,7 @@ def run(config: DictConfig, console: Console) -> None:
         {"train": splits.train, "dev": splits.dev, "test": splits.test}[config.split].to_list(), setup, drop, console
     )
     ids = pipeline.add_rows(setup.task, rows, config.evaluation.max_examples)
-    found = setup.evaluator(config.evaluation).evaluate(setup.policy, ids, pipeline.build(setup.config.reward))
+    found = _evaluated(setup, config, ids, console)
     show_metrics(console, found.metrics, config.split)
     console.line(f"{len(ids)} examples in {found.seconds:.1f} s", examples=len(ids), seconds=round(found.seconds, 2))
     if output is not None:
@@ -45,13 +46,23 @@ def run(config: DictConfig, console: Console) -> None:
         )
 
 
+def _evaluated(setup: pipeline.Setup, config: DictConfig, ids: list[int], console: Console) -> Evaluation:
+    """Metrics, and the reward where it can be had: other checkpoints, functions and servers may be out of reach (law 4)."""
+    evaluator = setup.evaluator(config.evaluation)
+    try:
+        return evaluator.evaluate(setup.policy, ids, pipeline.reward_of(setup))
+    except (RewardFailure, UsageError) as problem:
+        console.warn(f"without the reward that it was trained with: {problem}")
+        return evaluator.evaluate(setup.policy, ids, None)
+
+
 def splits_of(config: DictConfig, setup: pipeline.Setup) -> Splits:
     """The data given, of which no other split is needed, or those of the checkpoint's run."""
     source: Data = pipeline.build(config.data if config.data is not None else setup.config.data)
     if config.data is not None:
         return (source.only(config.split) if isinstance(source, Files) else source).load(setup.task.rows)
     try:
-        return source.load(setup.task.rows)
+        return source.load(setup.rows)
     except RlftError as problem:
         raise RlftError(
             f"the data that the checkpoint was trained with cannot be read from here: {problem}. "
@@ -64,7 +75,13 @@ def known_rows(rows: list[Row], setup: pipeline.Setup, drop: bool, console: Cons
     known = set(setup.task.labels)
     kept: list[Row] = []
     for row in rows:
-        answers = row["tags"] if setup.task.decisions == "tags" else [row["label"]] if known else []
+        answers = (
+            row["tags"]
+            if setup.task.decisions == "tags"
+            else [row["label"]]
+            if setup.task.decisions == "classes"
+            else []
+        )
         strange = next((answer for answer in answers if answer not in known), None)
         if strange is None:
             kept.append(row)

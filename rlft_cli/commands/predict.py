@@ -78,6 +78,11 @@ def _answer(decisions: str, row: Row, answer: Any) -> dict[str, Any]:
         return {"words": words, "tags": answer, "entities": found}
     if decisions == "classes":
         return {"text": row["text"], "label": answer}
+    if decisions == "pairs":
+        shown = {key: row[key] for key in ("turns", "chosen", "rejected")}
+        if row["chosen"] is not None and row["rejected"] is not None:
+            return {**shown, "preferred": "chosen" if answer == "first" else "rejected"}
+        return {**shown, "good": answer == "first"}
     return {"turns": row["turns"], "reply": answer}
 
 

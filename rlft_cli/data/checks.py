@@ -12,9 +12,19 @@ from typing import Any
 from rlft_cli.data.table import Table, fault, named, shown
 
 Row = dict[str, Any]
-ROWS = ("tagged_words", "labelled_text", "dialogue")
-TASK_OF = {"tagged_words": "task=ner", "labelled_text": "task=classification", "dialogue": "task=dialogue"}
-FIELDS_OF = {"tagged_words": "words, tags", "labelled_text": "text, label", "dialogue": "turns"}
+ROWS = ("tagged_words", "labelled_text", "dialogue", "preference")
+TASK_OF = {
+    "tagged_words": "task=ner",
+    "labelled_text": "task=classification",
+    "dialogue": "task=dialogue",
+    "preference": "task=preference",
+}
+FIELDS_OF = {
+    "tagged_words": "words, tags",
+    "labelled_text": "text, label",
+    "dialogue": "turns",
+    "preference": "prompt, chosen, rejected",
+}
 _INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zs", "Zl", "Zp", "Mn", "Me"})
 
 
@@ -38,10 +48,10 @@ class Part:
 
 
 def text_of(rows: str, row: Row) -> str:
-    """Text of a canonical row, by which it is compared with others."""
+    """Text of a canonical row, by which it is compared with others; of a preference its prompt."""
     if rows == "tagged_words":
         return " ".join(row["words"])
-    if rows == "dialogue":
+    if rows in ("dialogue", "preference"):
         return "\n".join(f"{turn['role']}: {turn['content']}" for turn in row["turns"])
     return str(row["text"])
 
@@ -98,6 +108,8 @@ def _rows_that_fit(columns: list[str]) -> str | None:
     there = set(columns)
     if "turns" in there:
         return "dialogue"
+    if {"prompt", "chosen", "rejected"} <= there or {"prompt", "completion", "label"} <= there:
+        return "preference"
     if there & {"words", "tokens"} and there & {"tags", "ner_tags"}:
         return "tagged_words"
     return "labelled_text" if {"text", "label"} <= there else None

@@ -10,6 +10,7 @@ from rlft_cli.data.bio import is_tag
 from rlft_cli.data.checks import TASK_OF, Leftovers, Row, check_encodable
 from rlft_cli.data.conll import read_words
 from rlft_cli.data.dialogue import turns_of
+from rlft_cli.data.preference import comparison
 from rlft_cli.data.table import Table, fault, named, shown
 from rlft_cli.data.tables import json_rows
 from rlft_cli.errors import RlftError
@@ -26,7 +27,12 @@ _SUFFIXES: dict[str, Form] = {
     ".iob2": "conll",
 }
 _OTHERS = (".csv", ".parquet")
-_KEYS = {"tagged_words": ("words", "tokens", "text"), "labelled_text": ("text",), "dialogue": ("turns", "text")}
+_KEYS = {
+    "tagged_words": ("words", "tokens", "text"),
+    "labelled_text": ("text",),
+    "dialogue": ("turns", "text"),
+    "preference": ("prompt",),
+}
 
 
 def form_of(path: Path, text: str, rows: str) -> Form:
@@ -79,6 +85,12 @@ def question(path: Path, line: int, text: str, rows: str) -> Row:
         raise fault(table.where, line, "the text is empty; give one, or leave the line out")
     check_encodable(table, line, text)
     origin = f"{table.name}:{line}"
+    if rows == "preference":
+        raise fault(
+            table.where,
+            line,
+            'a comparison is no plain text; give JSON: {"prompt": ..., "chosen": ..., "rejected": ...}',
+        )
     if rows == "tagged_words":
         return _tagged(_WORD.findall(text), origin)
     if rows == "dialogue":
@@ -95,6 +107,8 @@ def _of_object(path: Path, line: int, row: dict[str, Any], rows: str) -> Row:
             line,
             f"expected the key {' or '.join(_KEYS[rows])} ({TASK_OF[rows]}), found {named(list(row)) or 'nothing'}",
         )
+    if rows == "preference":
+        return comparison(table, line, row, Leftovers(table, repair=False))
     value = row[key]
     if key == "turns":
         return _of_turns(table, line, value)

@@ -12,7 +12,12 @@ from rlft_cli.data.locate import find_split, no_split, read_file
 from rlft_cli.data.splits import Choice, assemble, require_known
 from rlft_cli.data.table import Table
 
-_FOLDERS = {"tagged_words": "ner", "labelled_text": "classification", "dialogue": "dialogue"}
+_FOLDERS = {
+    "tagged_words": "ner",
+    "labelled_text": "classification",
+    "dialogue": "dialogue",
+    "preference": "preference",
+}
 
 
 @dataclass(frozen=True, kw_only=True)

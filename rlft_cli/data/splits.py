@@ -12,18 +12,26 @@ from datasets import Dataset
 
 from rlft_cli.data import Splits
 from rlft_cli.data.checks import ROWS, Check, ColumnNames, Part, Row, labelled_text, labels_of, line_of, text_of
-from rlft_cli.data.dialogue import dialogue
+from rlft_cli.data.preference import preference, replies
 from rlft_cli.data.table import Table, named, shown
 from rlft_cli.data.tagged import tagged_words
 from rlft_cli.errors import RlftError, UsageError
 
-_CHECKS: dict[str, Check] = {"tagged_words": tagged_words, "labelled_text": labelled_text, "dialogue": dialogue}
+_CHECKS: dict[str, Check] = {
+    "tagged_words": tagged_words,
+    "labelled_text": labelled_text,
+    "dialogue": replies,
+    "preference": preference,
+}
 _TURN = pa.struct([("role", pa.string()), ("content", pa.string())])
 _WORDS = pa.list_(pa.string())
 _SCHEMAS = {
     "tagged_words": pa.schema([("words", _WORDS), ("tags", _WORDS), ("origin", pa.string())]),
     "labelled_text": pa.schema([("text", pa.string()), ("label", pa.string()), ("origin", pa.string())]),
     "dialogue": pa.schema([("turns", pa.list_(_TURN)), ("origin", pa.string())]),
+    "preference": pa.schema(
+        [("turns", pa.list_(_TURN)), ("chosen", pa.string()), ("rejected", pa.string()), ("origin", pa.string())]
+    ),
 }
 
 
@@ -148,5 +156,7 @@ def _unseen(rows: str, split: str, part: Part, row: Row, missing: Counter[str], 
 
 def _dataset(rows: str, part: Part) -> Dataset:
     schema = _SCHEMAS[rows]
+    if any("rejected" in row for row in part.rows) and "rejected" not in schema.names:
+        schema = schema.append(pa.field("rejected", pa.string()))  # dialogues that come from compared replies
     columns: dict[str, list[Any]] = {name: [row[name] for row in part.rows] for name in schema.names}
     return Dataset(pa.table(columns, schema=schema))

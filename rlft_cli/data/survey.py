@@ -69,7 +69,9 @@ def word_count(kind: str, row: Row) -> int:
     """Words of a row: as given where they are tagged, else runs without blanks and single Chinese characters."""
     if kind == "tagged_words":
         return len(row["words"])
-    contents = [turn["content"] for turn in row["turns"]] if kind == "dialogue" else [row["text"]]
+    contents = [turn["content"] for turn in row["turns"]] if "turns" in row else [row["text"]]
+    if kind == "preference":
+        contents += [row[key] for key in ("chosen", "rejected") if row[key] is not None]
     return sum(len(_WORD.findall(content)) for content in contents)
 
 
@@ -113,12 +115,22 @@ def repeats(kind: str, rows: Sequence[Row]) -> tuple[int, list[str]]:
 
 
 def contradictions(kind: str, rows: Mapping[str, Sequence[Row]]) -> dict[str, list[str]]:
-    """Texts that occur with more than one label (or tagging) in all splits together, with what they carry."""
+    """Texts that occur with more than one label (or tagging) in all splits together, with what they carry.
+
+    Of preferences: prompts with two replies each of which was preferred to the other, with both.
+    """
     seen: dict[str, dict[str, None]] = {}
     for split in SPLITS:
         for row in rows[split]:
-            answer = row["label"] if kind == "labelled_text" else " ".join(row["tags"])
-            seen.setdefault(key_of(kind, row), {})[answer] = None
+            key = key_of(kind, row)
+            if kind == "preference":
+                if row["chosen"] is None or row["rejected"] is None:
+                    continue
+                answer = row["chosen"]
+                key = " / ".join([key, *sorted((answer, row["rejected"]))])
+            else:
+                answer = row["label"] if kind == "labelled_text" else " ".join(row["tags"])
+            seen.setdefault(key, {})[answer] = None
     return {key: list(answers) for key, answers in seen.items() if len(answers) > 1}
 
 
@@ -144,3 +156,41 @@ def reply_tokens(rows: Sequence[Row], codec: Codec, context_turns: int | None) -
                 prompts.append(sum(sizes[:n] if context_turns is None else sizes[max(0, n - context_turns) : n]))
                 replies.append(sizes[n] + 1)
     return prompts, replies
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compared:
+    """Comparisons of a split, and judgements of single replies."""
+
+    pairs: int
+    good: int  # single replies that were judged good
+    bad: int
+    chosen: Lengths  # words of the replies that were preferred, or judged good
+    rejected: Lengths
+    longer: float  # part of the pairs whose preferred reply has more characters: what always taking the longer one gets
+
+
+def compared(rows: Sequence[Row]) -> Compared:
+    """Sizes of preferences, and how far length alone decides them (half of the ties)."""
+    pairs = [row for row in rows if row["chosen"] is not None and row["rejected"] is not None]
+    sizes = [(len(row["chosen"]), len(row["rejected"])) for row in pairs]
+    won = sum((chosen > rejected) + (chosen == rejected) / 2 for chosen, rejected in sizes)
+    replies = {key: [row[key] for row in rows if row[key] is not None] for key in ("chosen", "rejected")}
+    words = {key: lengths(len(_WORD.findall(text)) for text in texts) for key, texts in replies.items()}
+    return Compared(
+        pairs=len(pairs),
+        good=len(replies["chosen"]) - len(pairs),
+        bad=len(replies["rejected"]) - len(pairs),
+        chosen=words["chosen"],
+        rejected=words["rejected"],
+        longer=won / len(pairs) if pairs else 0.0,
+    )
+
+
+def pair_tokens(rows: Sequence[Row], codec: Codec, context_turns: int | None) -> tuple[list[int], list[int]]:
+    """Tokens of each prompt (its last turns, without the chat template) and of each reply with its end."""
+    replies = [row[key] for row in rows for key in ("chosen", "rejected") if row[key] is not None]
+    contents = list({*replies, *(turn["content"] for row in rows for turn in row["turns"])})
+    size = dict(zip(contents, map(len, codec.text_ids(contents)), strict=True))
+    prompts = [sum(size[turn["content"]] for turn in row["turns"][-(context_turns or 0) :]) for row in rows]
+    return prompts, [size[reply] + 1 for reply in replies]

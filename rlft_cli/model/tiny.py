@@ -22,6 +22,7 @@ from transformers import (
 
 from rlft_cli.model.body import EncoderBody
 from rlft_cli.model.codec import HFCodec
+from rlft_cli.model.comparing import PairPolicy
 from rlft_cli.model.head import load_heads
 from rlft_cli.model.tokens import TokenPolicy
 from rlft_cli.model.words import word_policy
@@ -35,9 +36,9 @@ CHAT_TEMPLATE = (
 
 @dataclass(frozen=True, kw_only=True)
 class Tiny:
-    """BERT-shaped for tags and classes, Llama-shaped for tokens; random weights."""
+    """BERT-shaped for tags and classes, Llama-shaped for tokens and pairs of replies; random weights."""
 
-    decides: ClassVar[tuple[str, ...]] = ("tags", "classes", "tokens")
+    decides: ClassVar[tuple[str, ...]] = ("tags", "classes", "tokens", "pairs")
 
     width: Annotated[int, "[8, inf)"]
     layers: Annotated[int, "[1, inf)"]
@@ -59,12 +60,19 @@ class Tiny:
     def policy(self, folder: Path | None, task: Any, reads: frozenset[str]) -> nn.Module:
         """Random weights from torch's global generator, or those of a checkpoint."""
         size = len(task.codec.tokenizer)
-        if task.decisions == "tokens":
+        if task.decisions in ("tokens", "pairs"):
+            body: Any
             if folder is None:
-                return TokenPolicy(body=LlamaForCausalLM(self._llama(size)), codec=task.codec, reads=reads)
-            body = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-            policy = TokenPolicy(body=body, codec=task.codec, reads=reads)
-            load_heads(policy, folder)
+                body = LlamaForCausalLM(self._llama(size))
+            else:
+                body = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+            policy: nn.Module
+            if task.decisions == "pairs":
+                policy = PairPolicy(body=body, reads=reads)
+            else:
+                policy = TokenPolicy(body=body, codec=task.codec, reads=reads)
+            if folder is not None:
+                load_heads(policy, folder)
             return policy
         if folder is None:
             encoder = BertModel(self._bert(size), add_pooling_layer=False)

@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from rlft_cli.episode import ILLEGAL_SCORE
 from rlft_cli.errors import RlftError
 from rlft_cli.model import Codec, Output
+from rlft_cli.model.head import Numbers
 from rlft_cli.task import State
 
 
@@ -73,6 +74,11 @@ class TokenPolicy(nn.Module):
         if self.value is not None:
             nn.init.zeros_(self.value.weight)
             nn.init.zeros_(self.value.bias)
+        count = Numbers.of(reads).heads
+        self.heads = nn.Linear(body.config.hidden_size, self.vocabulary * count) if count else None
+        if self.heads is not None:
+            nn.init.normal_(self.heads.weight, std=0.02)
+            nn.init.zeros_(self.heads.bias)
 
     def store_low(self, dtype: torch.dtype) -> None:
         """Hold the frozen weights of the body in the precision of the forward pass; for bodies that train additions only.
@@ -86,7 +92,7 @@ class TokenPolicy(nn.Module):
         self.stored_low = True
 
     def forward(self, observation: dict[str, Tensor], action: Tensor) -> Output:
-        """Score known replies: action [N, T] -> scores [N, T, V] float32 (value [N, T]), N = B * k.
+        """Score known replies: action [N, T] -> scores [N, T, V] float32 (value [N, T], heads [N, T, V, n]), N = B * k.
 
         One pass over prompt and reply; the last action needs no input. With k > 1 the prompts are read once for all
         their samples (the last prompt token excepted, which gives the first scores) and the k replies go on from there.
@@ -102,7 +108,7 @@ class TokenPolicy(nn.Module):
         mask = mask.repeat_interleave(samples, dim=0)
         mask = torch.cat([mask, mask.new_ones(action.shape[0], action.shape[1] - 1)], dim=1)
         scores, hidden, _ = self._run(ids, mask, past, keep=action.shape[1], cached=past is not None)
-        return Output(scores=scores, value=self._value(hidden))
+        return Output(scores=scores, value=self._value(hidden), heads=self._heads(hidden))
 
     def begin(self, observation: dict[str, Tensor], samples: int) -> TokenCache:
         """Read the prompts once, B rows, and give each of the N = B * samples episodes its copy of the cache."""
@@ -154,7 +160,7 @@ class TokenPolicy(nn.Module):
                 past_key_values=past,
                 use_cache=cached,
                 logits_to_keep=places,
-                output_hidden_states=self.value is not None,
+                output_hidden_states=self._reads_hidden(),
             )
         past = output.past_key_values
         if cached and (past is None or past.get_seq_length() != mask.shape[1]):
@@ -164,7 +170,17 @@ class TokenPolicy(nn.Module):
             )
         # In place: [N, keep, V] is the largest tensor of a step, and the backward pass of lm_head does not read it.
         scores = output.logits.float().masked_fill_(self.illegal, ILLEGAL_SCORE)
-        return scores, output.hidden_states[-1][:, -keep:] if self.value is not None else None, past
+        return scores, output.hidden_states[-1][:, -keep:] if self._reads_hidden() else None, past
+
+    def _reads_hidden(self) -> bool:
+        return self.value is not None or self.heads is not None
+
+    def _heads(self, hidden: Tensor | None) -> Tensor | None:
+        """More numbers of every token [N, T, V, n], where the algorithm reads such; acting does not ask for them."""
+        if self.heads is None or hidden is None:
+            return None
+        heads: Tensor = self.heads(hidden).float().unflatten(-1, (self.vocabulary, -1))
+        return heads
 
     def _value(self, hidden: Tensor | None) -> Tensor | None:
         if self.value is None or hidden is None:

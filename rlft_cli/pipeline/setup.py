@@ -26,6 +26,7 @@ from rlft_cli.model.head import save_heads
 from rlft_cli.model.tokens import TokenPolicy
 from rlft_cli.offline import require_chances
 from rlft_cli.pipeline.build import build, plain
+from rlft_cli.reward import Reward
 from rlft_cli.task import Row, Task
 from rlft_cli.tuning import Tuning
 
@@ -46,6 +47,12 @@ class Setup:
     ids: dict[str, list[int]]  # examples by split
     messages: list[str]
     log: Log | None = None  # what another policy did, where that is all there is to learn from
+    reward: Reward | None = None  # once it was asked for
+
+    @property
+    def rows(self) -> str:
+        """The kind of rows that the run learns from: those of the task, or of preferences where pairs are compared."""
+        return rows_for(self.task.rows, build(self.config.algo).reads)
 
     @property
     def precision(self) -> str:
@@ -91,7 +98,16 @@ def corpus(splits: Splits, rows: str) -> list[str]:
         return [word for row in splits.train for word in row["words"]]
     if rows == "labelled_text":
         return [row["text"] for row in splits.train]
+    if rows == "preference":
+        replies = [row[key] for row in splits.train for key in ("chosen", "rejected")]
+        spoken = [turn["content"] for row in splits.train for turn in row["turns"]]
+        return spoken + [reply for reply in replies if reply is not None]
     return [turn["content"] for row in splits.train for turn in row["turns"]]
+
+
+def rows_for(kind: str, reads: frozenset[str]) -> str:
+    """Rows of a task's kind, or of preferences where the algorithm reads pairs of replies."""
+    return "preference" if "pairs" in reads else kind
 
 
 def new_setup(config: DictConfig) -> Setup:
@@ -100,14 +116,15 @@ def new_setup(config: DictConfig) -> Setup:
     torch.manual_seed(config.seed)
     settings, model, algorithm = build(config.task), build(config.model), build(config.algo)
     reads = algorithm.reads | frozenset(build(config.explore).reads)
-    splits: Splits = build(config.data).load(settings.rows)
+    kind = rows_for(settings.rows, reads)
+    splits: Splits = build(config.data).load(kind)
     if config.init is None:
         folder, labels = model.open(), settings.fit(splits.train)
     else:
         folder = find_checkpoint(config.init, "init")
         card = read_card(folder)
         labels = _same_task(card, config, settings.fit(splits.train))
-    task = settings.build(labels, model.codec(folder, corpus(splits, settings.rows)))
+    task = settings.build(labels, model.codec(folder, corpus(splits, kind)))
     feedback = build(config.feedback)
     log = log_for(task, feedback.log) if isinstance(feedback, Logged) else None
     if log is not None and "propensity" in reads:
@@ -136,8 +153,11 @@ def new_setup(config: DictConfig) -> Setup:
 
 def _same_task(card: Card, config: DictConfig, labels: list[str]) -> list[str]:
     """Labels of the checkpoint that a run starts from; UsageError where it is of another task, model or set of labels."""
+    speaks = {build(card.config["task"]).decisions, build(config.task).decisions} <= {"tokens", "pairs"}
     for group in ("task", "model"):
         theirs, ours = card.config[group], plain(config[group])
+        if group == "task" and speaks:  # a language model all the same: a reward model may begin as a policy
+            continue
         if theirs["_target_"] != ours["_target_"]:
             names = card.config["options"][group], config.options[group]
             raise UsageError(
@@ -151,6 +171,8 @@ def _same_task(card: Card, config: DictConfig, labels: list[str]) -> list[str]:
             f"init={config.init} was trained with another model; to start from it, type "
             + " ".join(f"model.{key}={_typed(fixed[key])}" for key in other)
         )
+    if speaks:
+        return labels
     new = sorted(set(labels) - set(card.labels))
     if new:
         raise UsageError(
@@ -167,18 +189,12 @@ def _typed(value: Any) -> str:
 
 def checkpoint_setup(path: str, hardware: Any, seed: int) -> Setup:
     """Task and policy from a checkpoint alone (law 4); its precision is kept wherever the hardware has it."""
-    folder = find_checkpoint(path, "checkpoint")
-    card = read_card(folder)
-    config = OmegaConf.create(card.config)
+    card, config, task, policy = open_checkpoint(path, "checkpoint")
     config.seed = seed
     setting = plain(hardware)
     if setting["precision"] == "auto":
         setting["precision"] = "bf16" if card.precision == "bf16" else "fp32"
     accelerator = build(setting).accelerator()
-    settings, model = build(config.task), build(config.model)
-    task = settings.build(card.labels, model.codec(folder, []))
-    policy = model.policy(folder, task, build(config.algo).reads)
-    assert isinstance(config, DictConfig)
     return Setup(
         config=config,
         accelerator=accelerator,
@@ -189,6 +205,18 @@ def checkpoint_setup(path: str, hardware: Any, seed: int) -> Setup:
         ids={},
         messages=[],
     )
+
+
+def open_checkpoint(path: str, key: str) -> tuple[Card, DictConfig, Task, nn.Module]:
+    """Card, configuration, task and policy of the checkpoint that ``key=path`` names."""
+    folder = find_checkpoint(path, key)
+    card = read_card(folder)
+    config = OmegaConf.create(card.config)
+    assert isinstance(config, DictConfig)
+    settings, model = build(config.task), build(config.model)
+    task: Task = settings.build(card.labels, model.codec(folder, []))
+    policy: nn.Module = model.policy(folder, task, build(config.algo).reads)
+    return card, config, task, policy
 
 
 def same_examples(trained: Setup, saved: Setup, split: str) -> list[int]:

@@ -12,7 +12,7 @@ from rlft_cli.episode import Trajectory
 from rlft_cli.model import Codec
 
 Row = dict[str, Any]  # one example as data/ yields it
-Decisions = Literal["tags", "classes", "tokens"]
+Decisions = Literal["tags", "classes", "tokens", "pairs"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +66,10 @@ class Task(Protocol):
         """Reference actions [B, T] int64 and their mask [B, T] bool."""
         ...
 
+    def contexts(self, ids: Sequence[int]) -> list[Any]:
+        """What a person would read of each example before judging: words, a text, or the turns before the reply."""
+        ...
+
     def references(self, ids: Sequence[int]) -> list[Any]:
         """References in the form that rewards and ``score`` compare with."""
         ...
@@ -93,7 +97,7 @@ class TaskSettings(Protocol):
     """The configured side of a task: a frozen dataclass that builds the bound one."""
 
     decisions: ClassVar[Decisions]
-    rows: ClassVar[str]  # the kind of rows that data/ must yield: tagged_words, labelled_text, dialogue
+    rows: ClassVar[str]  # the kind of rows that data/ must yield: tagged_words, labelled_text, dialogue, preference
 
     def fit(self, rows: Sequence[Row]) -> list[str]:
         """Find the labels in the training rows, in a fixed order."""

@@ -92,6 +92,10 @@ class ClassificationTask:
         action = torch.tensor([[self._number[self._texts[i][0]["label"]]] for i in ids])
         return action, torch.ones_like(action, dtype=torch.bool)
 
+    def contexts(self, ids: Sequence[int]) -> list[Any]:
+        """The text of each example."""
+        return [self._texts[i][0]["text"] for i in ids]
+
     def references(self, ids: Sequence[int]) -> list[Any]:
         """Reference label of each text."""
         return [self._texts[i][0]["label"] for i in ids]

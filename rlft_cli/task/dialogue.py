@@ -9,13 +9,13 @@ from typing import Annotated, Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from rlft_cli.errors import RlftError, UsageError
+from rlft_cli.errors import RlftError
 from rlft_cli.metrics.text import score_text, signatures
 from rlft_cli.model import Codec
 from rlft_cli.task import Decisions, Row, State
+from rlft_cli.task.prompts import Prompts, Replies, Turns, check_turns, require_room
 
 SAMPLES = 10  # replies that a result shows
-Turns = list[dict[str, str]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +23,9 @@ class _Episode:
     prompt: list[int]  # ids up to where the reply begins
     action: list[int]  # ids of the reference reply, eos included unless it was cut
     reference: str  # the reply as written, never cut
+    turns: Turns  # before the reply
+    rejected: list[int] | None  # ids of a reply to which the reference was preferred
+    origin: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,13 +47,7 @@ class Dialogue:
 
     def build(self, labels: list[str], codec: Codec) -> DialogueTask:
         """Bind to a codec; UsageError where prompt and reply are longer than the model reads."""
-        longest = self.max_prompt_tokens + self.max_reply_tokens
-        if longest > codec.max_tokens:
-            raise UsageError(
-                f"task.max_prompt_tokens={self.max_prompt_tokens} and task.max_reply_tokens={self.max_reply_tokens} "
-                f"make {longest} tokens, the model reads {codec.max_tokens}; lower one of them by "
-                f"{longest - codec.max_tokens}"
-            )
+        require_room(codec, self.max_prompt_tokens, self.max_reply_tokens)
         return DialogueTask(self, codec)
 
 
@@ -65,42 +62,39 @@ class DialogueTask:
         self.settings = settings
         self.codec = codec
         self.labels: list[str] = []
-        self.dropped_turns = 0  # context turns left out, so that a prompt fits max_prompt_tokens
-        self.cut_prompts = 0  # prompts of one turn that lost its beginning
-        self.cut_replies = 0  # replies longer than max_reply_tokens: learned without their end
-        self.unknown_tokens = 0  # reply tokens that the tokenizer cannot write; left out of the actions
+        self.prompts = Prompts(codec, settings.context_turns, settings.max_prompt_tokens)
+        self.replies = Replies(codec, settings.max_reply_tokens)
         self._episodes: list[_Episode] = []
-        # Ids that no policy may produce, so that they cannot be demonstrated either. Of a tokenizer without such marks
-        # pad and unk are ordinary words (GPT-2), and have a text.
-        self._never = {n for n in (codec.pad_id, codec.unk_id) if not codec.text([n])} | {codec.eos_id}
 
     def add(self, rows: Sequence[Row]) -> list[int]:
         """Make an episode of each assistant turn that answers something, or of the last one; return their ids.
 
-        A row may give several episodes, or none (no assistant turn after another turn). RlftError names the row whose
-        turns hold no text.
+        Of a preference (a row with a "rejected" reply) only the preferred one is. A row may give several episodes, or none
+        (no assistant turn after another turn). RlftError names the row whose turns hold no text.
         """
-        found: list[tuple[str, Turns, str]] = []
-        for row in rows:
-            self._check(row)
+        found: list[tuple[str, Turns, str, str | None]] = []
+        for row in map(_spoken, rows):
+            check_turns(row)
+            rejected = row.get("rejected")
             ends = [n for n, turn in enumerate(row["turns"]) if n and turn["role"] == "assistant"]
-            for n in ends if self.settings.replies == "all" else ends[-1:]:
-                found.append((row["origin"], row["turns"][:n], row["turns"][n]["content"].strip()))
-        replies = self.codec.text_ids([reply for _, _, reply in found]) if found else []
+            for n in ends if self.settings.replies == "all" and rejected is None else ends[-1:]:
+                found.append((row["origin"], row["turns"][:n], row["turns"][n]["content"].strip(), rejected))
+        ids = iter(self.codec.text_ids([reply for _, _, *pair in found for reply in pair if reply is not None]))
         return [
-            self._store(self._prompt(turns, origin), self._action(ids), reply)
-            for (origin, turns, reply), ids in zip(found, replies, strict=True)
+            self._store(turns, origin, next(ids), reply, None if rejected is None else next(ids))
+            for origin, turns, reply, rejected in found
         ]
 
     def ask(self, rows: Sequence[Row]) -> list[int]:
         """Make one episode of each row, to be answered after its last turn; its reference is empty."""
         for row in rows:
-            self._check(row)
-        return [self._store(self._prompt(row["turns"], row["origin"]), self._action([]), "") for row in rows]
+            check_turns(row)
+        return [self._store(row["turns"], row["origin"], [], "") for row in rows]
 
     def cost(self, ids: Sequence[int]) -> list[int]:
-        """Tokens of prompt and reference reply."""
-        return [len(self._episodes[n].prompt) + len(self._episodes[n].action) for n in ids]
+        """Tokens of prompt and reference reply; of a pair, those of the other reply too."""
+        some = [self._episodes[n] for n in ids]
+        return [len(one.prompt) + len(one.action) + len(one.rejected or ()) for one in some]
 
     def collate(self, ids: Sequence[int]) -> dict[str, Tensor]:
         """Prompts, padded on the left: "id" [B], "prompt_ids" [B, P] int64, "prompt_mask" [B, P] bool."""
@@ -136,11 +130,33 @@ class DialogueTask:
 
     def demonstration(self, ids: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Reference replies [B, T] int64 and their mask [B, T]; a cut reply has no eos: no end is taught there."""
-        actions = [self._episodes[n].action for n in ids]
+        return self._padded([self._episodes[n].action for n in ids])
+
+    def _padded(self, actions: list[list[int]]) -> tuple[Tensor, Tensor]:
         width = max(map(len, actions))
         padded = [action + [self.codec.pad_id] * (width - len(action)) for action in actions]
         length = torch.tensor([len(action) for action in actions])
         return torch.tensor(padded, dtype=torch.int64), torch.arange(width)[None, :] < length[:, None]
+
+    def preferred(self, ids: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Pairs of replies [2 B, T] int64 and their mask, the preferred and the other one of each prompt side by side.
+
+        RlftError names an episode that has one reply only.
+        """
+        pairs = [self._episodes[n] for n in ids]
+        rows: list[list[int]] = []
+        for pair in pairs:
+            if pair.rejected is None:
+                raise RlftError(
+                    f"{pair.origin}: has no rejected reply, and this algorithm learns from pairs; give data with prompt, "
+                    "chosen and rejected, or choose algo=supervised"
+                )
+            rows += [pair.action, pair.rejected]
+        return self._padded(rows)
+
+    def contexts(self, ids: Sequence[int]) -> list[Turns]:
+        """All turns before each reply."""
+        return [self._episodes[n].turns for n in ids]
 
     def references(self, ids: Sequence[int]) -> list[str]:
         """Replies as they were written, however long."""
@@ -171,59 +187,31 @@ class DialogueTask:
         """How BLEU, chrF and ROUGE-L were computed, for reports."""
         return signatures(self.settings.language)
 
-    def _check(self, row: Row) -> None:
-        for number, turn in enumerate(row["turns"], start=1):
-            if not any(letter.isprintable() and not letter.isspace() for letter in turn["content"]):
-                raise RlftError(
-                    f"{row['origin']}: turn {number} ({turn['role']}) has no visible text; every turn of a dialogue "
-                    "needs some: write it, or remove the turn or the dialogue"
-                )
-        if not row["turns"]:
-            raise RlftError(f"{row['origin']}: the dialogue has no turns; expected at least one of the user")
-
-    def _prompt(self, turns: Turns, origin: str) -> list[int]:
-        """Ids of the last turns that fit max_prompt_tokens: whole turns, or the end of the last one."""
-        limit = self.settings.max_prompt_tokens
-        kept = turns[-self.settings.context_turns :]
-        prompt = self.codec.chat_ids(kept)
-        while len(prompt) > limit and len(kept) > 1:
-            self.dropped_turns += 1
-            kept = kept[1:]
-            prompt = self.codec.chat_ids(kept)
-        if len(prompt) > limit:
-            self.cut_prompts += 1
-            prompt = self._end_of_turn(kept[-1], limit, origin)
-        return prompt
-
-    def _end_of_turn(self, turn: dict[str, str], limit: int, origin: str) -> list[int]:
-        """Prompt of the longest end of a turn that fits; text is cut and not ids, so that the template stays whole."""
-        text, best = turn["content"], None
-        low, high = 1, len(text)  # letters kept
-        while low <= high:
-            middle = (low + high) // 2
-            prompt = self.codec.chat_ids([{**turn, "content": text[-middle:].lstrip() or text[-1:]}])
-            if len(prompt) <= limit:
-                best, low = prompt, middle + 1
-            else:
-                high = middle - 1
-        if best is None:
-            raise UsageError(
-                f"{origin}: task.max_prompt_tokens={limit} does not hold one letter, for the chat template of the "
-                f"model alone takes {len(self.codec.chat_ids([{**turn, 'content': text[-1:]}])) - 1} tokens; raise it"
+    def _store(
+        self, turns: Turns, origin: str, reply: list[int], reference: str, rejected: list[int] | None = None
+    ) -> int:
+        self._episodes.append(
+            _Episode(
+                prompt=self.prompts.ids(turns, origin),
+                action=self.replies.ids(reply),
+                reference=reference,
+                turns=turns,
+                rejected=None if rejected is None else self.replies.ids(rejected),
+                origin=origin,
             )
-        return best
-
-    def _action(self, reply: list[int]) -> list[int]:
-        """Reply ids and eos, cut at the horizon."""
-        known = [token for token in reply if token not in self._never]
-        self.unknown_tokens += len(reply) - len(known)
-        action = [*known, self.codec.eos_id]
-        self.cut_replies += len(action) > self.settings.max_reply_tokens
-        return action[: self.settings.max_reply_tokens]
-
-    def _store(self, prompt: list[int], action: list[int], reference: str) -> int:
-        self._episodes.append(_Episode(prompt=prompt, action=action, reference=reference))
+        )
         return len(self._episodes) - 1
+
+
+def _spoken(row: Row) -> Row:
+    """A comparison of two replies as a dialogue that ends with the preferred one; other rows as they are."""
+    if "chosen" not in row:
+        return row
+    if row["chosen"] is None:
+        raise RlftError(
+            f"{row['origin']}: has one reply, judged to be wrong, and nothing to learn; leave such rows out"
+        )
+    return {**row, "turns": [*row["turns"], {"role": "assistant", "content": row["chosen"]}]}
 
 
 __all__ = ["Dialogue", "DialogueTask"]

@@ -121,6 +121,10 @@ class NerTask:
             mask[b, : len(row["tags"])] = True
         return action, mask
 
+    def contexts(self, ids: Sequence[int]) -> list[Any]:
+        """Words of each sentence."""
+        return [self._sentences[i].row["words"] for i in ids]
+
     def references(self, ids: Sequence[int]) -> list[Any]:
         """Reference tags of each sentence."""
         return [self._sentences[i].row["tags"] for i in ids]

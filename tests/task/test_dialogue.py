@@ -55,14 +55,14 @@ def test_the_prompt_holds_the_last_turns_that_fit() -> None:
     assert prompt_text(task, 2) == "<user> c <assistant> d <eos> <user> e <assistant>"  # context_turns 3
     task.add([row("a b c d e f g h", "i", "j k", "l")])
     assert prompt_text(task, 4) == "<assistant> i <eos> <user> j k <assistant>"  # the first turn does not fit 12 tokens
-    assert (task.dropped_turns, task.cut_prompts) == (1, 0)
+    assert (task.prompts.dropped_turns, task.prompts.cut) == (1, 0)
 
 
 def test_a_turn_that_is_too_long_keeps_its_end_and_the_template() -> None:
     task = bound()
     task.add([row(WORDS, "a")])
     assert prompt_text(task, 0) == "<user> q r s t u v w x y z <assistant>"
-    assert task.cut_prompts == 1
+    assert task.prompts.cut == 1
 
 
 def test_a_reply_is_cut_at_the_horizon_and_its_reference_is_not() -> None:
@@ -76,7 +76,7 @@ def test_a_reply_is_cut_at_the_horizon_and_its_reference_is_not() -> None:
     assert task.truncated(action, mask).tolist() == [False, True, False]
     assert task.references(ids) == ["b c d", "b c d e", "b"]
     assert task.decode(action, mask, ids) == ["b c d", "b c d e", "b"]
-    assert task.cut_replies == 1
+    assert task.replies.cut == 1
 
 
 def test_decoding_stops_at_the_end_and_at_the_mask() -> None:
@@ -91,7 +91,7 @@ def test_ids_that_no_policy_may_produce_are_not_demonstrated() -> None:
     task = bound()
     ids = task.add([row("a", "b unseen c")])
     action, mask = task.demonstration(ids)
-    assert task.decode(action, mask, ids) == ["b c"] and task.unknown_tokens == 1
+    assert task.decode(action, mask, ids) == ["b c"] and task.replies.unknown_tokens == 1
     assert task.codec.unk_id not in action[mask]
     assert task.references(ids) == ["b unseen c"]
 
@@ -102,7 +102,7 @@ def test_ordinary_words_that_serve_as_pad_and_unk_are_demonstrated() -> None:
     task = SETTINGS.build([], codec)
     ids = task.add([row("a", "a b c"), row("a", "c")])
     action, mask = task.demonstration(ids)
-    assert task.decode(action, mask, ids) == ["a b c", "c"] and task.unknown_tokens == 0
+    assert task.decode(action, mask, ids) == ["a b c", "c"] and task.replies.unknown_tokens == 0
 
 
 def test_observation_is_padded_on_the_left_and_masked_by_length() -> None:
@@ -189,4 +189,4 @@ def test_real_dialogues_become_episodes(name: str, language: Any) -> None:
     decoded, references = task.decode(action, mask, ids), task.references(ids)
     whole = [n for n in range(len(ids)) if not task.truncated(action, mask)[n]]
     same = [decoded[n].replace(" ", "") == references[n].replace(" ", "") for n in whole]
-    assert sum(same) > 0.97 * len(same) and task.unknown_tokens == 0
+    assert sum(same) > 0.97 * len(same) and task.replies.unknown_tokens == 0
