@@ -78,7 +78,8 @@ def _answer(decisions: str, row: Row, answer: Any) -> dict[str, Any]:
         return {"words": words, "tags": answer, "entities": found}
     if decisions == "classes":
         return {"text": row["text"], "label": answer}
-    return {"turns": row["turns"], "reply": answer}
+    asked = {key: row[key] for key in ("turns", "source", "text") if key in row}
+    return {**asked, "reply": answer}
 
 
 def _conll(described: dict[str, Any]) -> str:

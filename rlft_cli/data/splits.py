@@ -15,15 +15,23 @@ from rlft_cli.data.checks import ROWS, Check, ColumnNames, Part, Row, labelled_t
 from rlft_cli.data.dialogue import dialogue
 from rlft_cli.data.table import Table, named, shown
 from rlft_cli.data.tagged import tagged_words
+from rlft_cli.data.writing import PAIRS, WRITING, Language, language_message
 from rlft_cli.errors import RlftError, UsageError
 
-_CHECKS: dict[str, Check] = {"tagged_words": tagged_words, "labelled_text": labelled_text, "dialogue": dialogue}
+_CHECKS: dict[str, Check] = {
+    "tagged_words": tagged_words,
+    "labelled_text": labelled_text,
+    "dialogue": dialogue,
+    **WRITING,
+}
 _TURN = pa.struct([("role", pa.string()), ("content", pa.string())])
 _WORDS = pa.list_(pa.string())
 _SCHEMAS = {
     "tagged_words": pa.schema([("words", _WORDS), ("tags", _WORDS), ("origin", pa.string())]),
     "labelled_text": pa.schema([("text", pa.string()), ("label", pa.string()), ("origin", pa.string())]),
     "dialogue": pa.schema([("turns", pa.list_(_TURN)), ("origin", pa.string())]),
+    "plain_text": pa.schema([("text", pa.string()), ("origin", pa.string())]),
+    **{kind: pa.schema([("source", pa.string()), ("target", pa.string()), ("origin", pa.string())]) for kind in PAIRS},
 }
 
 
@@ -38,6 +46,7 @@ class Choice:
     subsample_seed: int
     unseen_labels: Literal["error", "drop"]
     repair: bool
+    language: Language
 
 
 def require_known(rows: str) -> None:
@@ -68,6 +77,7 @@ def assemble(rows: str, tables: tuple[Table, Table | None, Table], names: Column
     train = _subsample(rows, "train", train, choice.max_train, choice, messages)
     dev = _subsample(rows, "dev", dev, choice.max_dev, choice, messages)
     test = _subsample(rows, "test", test, choice.max_test, choice, messages)
+    messages += language_message(rows, train.rows, choice.language)
     known = {label for row in train.rows for label in labels_of(rows, row)}
     dev = _known_labels(rows, "dev", dev, known, choice, messages)
     test = _known_labels(rows, "test", test, known, choice, messages)
