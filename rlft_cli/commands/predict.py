@@ -78,7 +78,7 @@ def _answer(decisions: str, row: Row, answer: Any) -> dict[str, Any]:
         return {"words": words, "tags": answer, "entities": found}
     if decisions == "classes":
         return {"text": row["text"], "label": answer}
-    asked = {key: row[key] for key in ("turns", "source", "text") if key in row}
+    asked: dict[str, Any] = {key: row[key] for key in ("turns", "source", "text") if key in row}
     return {**asked, "reply": answer}
 
 

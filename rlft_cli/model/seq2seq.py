@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -15,14 +15,18 @@ from rlft_cli.model import Output
 from rlft_cli.model.tokens import SpeakingCodec, illegal_tokens
 from rlft_cli.task import State
 
+# Finished replies leave the batch when they are this part of it: leaving costs a copy of the cache, staying a row of each step.
+_FINISHED_PART = 0.25
+
 
 @dataclass(frozen=True, kw_only=True)
 class Seq2SeqCache:
-    """What N replies read: the encoded prompts and, used up by ``step``, what the decoder keeps of them and of the replies."""
+    """What the M of N replies that go on read: encoded prompts and, used up by ``step``, what the decoder keeps."""
 
-    encoded: Tensor  # [N, P, D]
-    mask: Tensor  # [N, P] bool: which of it is real
-    past: Any  # transformers' EncoderDecoderCache
+    encoded: Tensor  # [M, P, D]
+    mask: Tensor  # [M, P] bool: which of it is real
+    past: Any  # transformers' EncoderDecoderCache, of M rows
+    rows: Tensor  # [M] int64: which of the N episodes they are
     scores: Tensor  # [N, V] of the first decision
     value: Tensor | None  # [N] of it, where the algorithm reads values
 
@@ -90,20 +94,28 @@ class Seq2SeqPolicy(nn.Module):
             encoded=encoded.repeat_interleave(samples, dim=0),
             mask=mask.repeat_interleave(samples, dim=0),
             past=past,
+            rows=torch.arange(len(mask) * samples, device=mask.device),
             scores=scores[:, 0].repeat_interleave(samples, dim=0),
             value=None if value is None else value[:, 0].repeat_interleave(samples, dim=0),
         )
 
     def step(self, cache: Seq2SeqCache, state: State) -> tuple[Output, Seq2SeqCache]:
-        """Output of token ``state.t``, after reading ``state.previous`` [N], in which finished rows may hold any id."""
+        """Output of token ``state.t``, after reading ``state.previous`` [N], in which finished rows may hold any id.
+
+        Finished rows get zeros once they have left the batch.
+        """
         if state.t == 0:
             return Output(scores=cache.scores, value=cache.value), cache
-        ids = self._known(state.previous[:, None])
-        scores, hidden, past = self._decode(ids, cache.encoded, cache.mask, cache.past, True)
+        kept = _going_on(cache, state.done)
+        ids = self._known(state.previous[kept.rows, None])
+        scores, hidden, past = self._decode(ids, kept.encoded, kept.mask, kept.past, True)
         value = self._value(hidden)
-        output = Output(scores=scores[:, 0], value=None if value is None else value[:, 0])
-        after = Seq2SeqCache(encoded=cache.encoded, mask=cache.mask, past=past, scores=cache.scores, value=cache.value)
-        return output, after
+        episodes = len(state.done)
+        output = Output(
+            scores=_spread(scores[:, 0], kept.rows, episodes),
+            value=None if value is None else _spread(value[:, 0], kept.rows, episodes),
+        )
+        return output, replace(kept, past=past)
 
     def table(self, cache: Seq2SeqCache) -> Tensor:
         """RlftError: what comes after a token depends on all tokens before it."""
@@ -155,6 +167,22 @@ class Seq2SeqPolicy(nn.Module):
         with torch.autocast(hidden.device.type, enabled=False):
             value: Tensor = self.value(hidden.float()).squeeze(-1)
         return value
+
+
+def _going_on(cache: Seq2SeqCache, done: Tensor) -> Seq2SeqCache:
+    """The cache without the episodes that are done [N], once they are enough to be worth a copy."""
+    kept = (~done[cache.rows]).nonzero().squeeze(-1)
+    if not 0 < len(kept) <= (1 - _FINISHED_PART) * len(cache.rows):
+        return cache
+    cache.past.batch_select_indices(kept)
+    return replace(cache, encoded=cache.encoded[kept], mask=cache.mask[kept], rows=cache.rows[kept])
+
+
+def _spread(part: Tensor, rows: Tensor, episodes: int) -> Tensor:
+    """Numbers [M, ...] of some episodes among those of all [N, ...], the others zero."""
+    if len(rows) == episodes:
+        return part
+    return part.new_zeros(episodes, *part.shape[1:]).index_copy(0, rows, part)
 
 
 __all__ = ["Seq2SeqCache", "Seq2SeqPolicy"]

@@ -211,6 +211,22 @@ def test_the_log_probability_of_a_sample_is_that_of_its_score() -> None:
     assert len(set(map(tuple, done.action.tolist()))) > 2
 
 
+@pytest.mark.parametrize("make", [t5, bart])
+def test_replies_that_are_done_leave_the_batch_and_the_others_do_not_notice(make: Callable[[], nn.Module]) -> None:
+    policy, observation, action = build(make, frozenset({"value"})), prompts([6, 2]), replies(4, 5)
+    ends = torch.tensor([1, 5, 3, 1])  # decisions of each reply
+    scored: Output = policy(observation, action)
+    cache = policy.begin(observation, 2)
+    for t in range(5):
+        previous = action[:, t - 1] if t else torch.full((4,), -1)
+        state = State(t=t, previous=previous, length=ends, done=ends <= t)
+        output, cache = policy.step(cache, state)
+        here = ends > t
+        torch.testing.assert_close(output.scores[here], scored.scores[here, t], **CLOSE)
+        assert output.scores.shape == (4, VOCABULARY) and output.value is not None and output.value.shape == (4,)
+        assert len(cache.rows) == (4 if t == 0 else int(here.sum()))
+
+
 def test_every_weight_learns_and_padding_gives_no_gradient() -> None:
     policy, action = build(t5), replies(2, 4)
     policy(prompts([3, 6]), action).scores[..., 4:60].sum().backward()
