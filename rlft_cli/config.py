@@ -105,7 +105,7 @@ def _resolved(values: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
 def _unfilled(key: str, text: str) -> str:
     unset = re.search(r"Environment variable '(\w+)' not found", text)
     if unset is None:
-        return f"cannot be filled in: {text}"
+        return f"cannot be filled in: {text}; type {key}=..."
     return f"the environment variable {unset[1]} is not set; type export {unset[1]}=..., or give {key}=..."
 
 

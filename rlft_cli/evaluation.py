@@ -109,11 +109,11 @@ class Evaluator:
         if reward is not None:
             metrics["reward"] = self._ratio(earned, np.ones(len(ids)))
         if self.task.decisions == "tokens":
-            metrics["perplexity"] = self._perplexity(policy, ids)
+            metrics |= self._likelihood(policy, ids)
         return Evaluation(predictions=predictions, metrics=metrics, seconds=time.perf_counter() - start)
 
-    def _perplexity(self, policy: nn.Module, ids: Sequence[int]) -> Interval:
-        """exp of the mean negative log-likelihood of the reference's tokens, its end included."""
+    def _likelihood(self, policy: nn.Module, ids: Sequence[int]) -> dict[str, Interval]:
+        """log_likelihood: mean log-probability of the references' tokens in nats, ends included; perplexity = exp(-it)."""
         nll, tokens = np.zeros(len(ids)), np.zeros(len(ids))
         for places in self.batches(ids):
             known = demonstrate(self.task, self._observe([ids[place] for place in places])).to(self.device)
@@ -122,7 +122,11 @@ class Evaluator:
             log_prob = torch.where(known.mask, action_log_prob(scores, known.action), 0.0)
             nll[places], tokens[places] = -log_prob.sum(1).cpu().numpy(), known.mask.sum(1).cpu().numpy()
         mean = self._ratio(nll, tokens)
-        return {name: float(np.exp(value)) for name, value in mean.items()}
+        likelihood = {"value": -mean["value"], "low": -mean["high"], "high": -mean["low"]}
+        return {
+            "log_likelihood": likelihood,
+            "perplexity": {name: float(np.exp(value)) for name, value in mean.items()},
+        }
 
     def _ratio(self, top: Floats, bottom: Floats) -> Interval:
         """sum(top) / sum(bottom) of per-example numbers [n], with a 95 % bootstrap interval over examples."""

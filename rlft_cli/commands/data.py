@@ -12,12 +12,22 @@ from rlft_cli.data import Splits
 from rlft_cli.data import survey as look
 from rlft_cli.data.checks import Row
 from rlft_cli.data.survey import SPLITS, Limits
+from rlft_cli.data.writing import PAIRS
 from rlft_cli.errors import RlftError
 from rlft_cli.model import Codec, Model
 from rlft_cli.pipeline import build, corpus
 
 _SHOWN_LABELS = 40  # longer lists are cut on paper, never in JSON
-_UNITS = {"tagged_words": "sentences", "labelled_text": "texts", "dialogue": "dialogues", "preference": "comparisons"}
+_UNITS = {
+    "tagged_words": "sentences",
+    "labelled_text": "texts",
+    "dialogue": "dialogues",
+    "preference": "comparisons",
+    "plain_text": "texts",
+    "parallel_text": "sources",
+    "text_summary": "sources",
+    "question_answer": "questions",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,11 +93,15 @@ def report(splits: Splits, kind: str, limit: Limits, codec: Codec | None) -> Rep
         both = look.contradictions(kind, rows)
         said = f"{len(both)} comparisons are decided both ways" + _examples(list(both)[:3])
         (found.warnings if both else found.notes).append(said)
-    else:
+    elif kind in PAIRS:
+        found.tables.append(_sides(rows))
+    elif kind != "plain_text":
         found.tables.append(_labels(rows, kind))
         _same_text_other_label(rows, kind, found)
-    if codec is not None and kind in ("dialogue", "preference"):
+    if codec is not None and (kind in ("dialogue", "preference") or kind in PAIRS):
         _reply_cuts(rows, kind, codec, limit, found)
+    elif codec is not None and kind == "plain_text":
+        found.tables.append(_text_tokens(rows, codec))
     elif codec is not None:
         _windows(rows, kind, codec, limit, found)
     _overlap(rows, kind, found)
@@ -147,6 +161,25 @@ def _compared(rows: Mapping[str, Sequence[Row]]) -> ReportTable:
     )
 
 
+def _sides(rows: Mapping[str, Sequence[Row]]) -> ReportTable:
+    cells: list[list[Cell]] = []
+    for split in SPLITS:
+        for side in ("source", "target"):
+            size = look.lengths(look.text_words(row[side]) for row in rows[split])
+            cells.append([f"{split} {side}s", round(size.mean, 1), size.p95, size.longest])
+    columns = ["split", "mean words", "95 %", "longest"]
+    return ReportTable(title="Sources, and what is to be written for them, in words", columns=columns, rows=cells)
+
+
+def _text_tokens(rows: Mapping[str, Sequence[Row]], codec: Codec) -> ReportTable:
+    cells: list[list[Cell]] = []
+    for split in SPLITS:
+        size = look.lengths(map(len, codec.text_ids([row["text"] for row in rows[split]])))
+        cells.append([split, size.total, round(size.mean, 1), size.p95, size.longest])
+    columns = ["split", "tokens", "mean tokens", "95 %", "longest"]
+    return ReportTable(title="Lengths in model tokens; texts are written block by block", columns=columns, rows=cells)
+
+
 def _windows(rows: Mapping[str, Sequence[Row]], kind: str, codec: Codec, limit: Limits, found: Report) -> None:
     """Add lengths in tokens and how many inputs are read in windows."""
     window = min(limit.window_tokens or codec.max_tokens, codec.max_tokens)
@@ -174,8 +207,7 @@ def _reply_cuts(rows: Mapping[str, Sequence[Row]], kind: str, codec: Codec, limi
     prompt_limit, reply_limit = limit.prompt_tokens or codec.max_tokens, limit.reply_tokens or codec.max_tokens
     cells: list[list[Cell]] = []
     for split in SPLITS:
-        count = look.pair_tokens if kind == "preference" else look.reply_tokens
-        prompts, replies = count(rows[split], codec, limit.context_turns)
+        prompts, replies = look.reply_tokens(kind, rows[split], codec, limit.context_turns)
         for name, sizes, most in (("prompts", prompts, prompt_limit), ("replies", replies, reply_limit)):
             size = look.lengths(sizes)
             cells.append(
@@ -183,7 +215,7 @@ def _reply_cuts(rows: Mapping[str, Sequence[Row]], kind: str, codec: Codec, limi
             )
     found.tables.append(
         ReportTable(
-            title="Lengths in model tokens, the chat template not counted; what is longer than the limit is cut",
+            title="Lengths in model tokens, instruction and chat template not counted; what is longer than the limit is cut",
             columns=["split", "mean tokens", "95 %", "longest", "limit", "cut"],
             rows=cells,
         )

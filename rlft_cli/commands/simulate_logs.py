@@ -83,7 +83,12 @@ def run(config: DictConfig, console: Console) -> None:
 
 def _episodes(task: Task, rows: Sequence[Row]) -> tuple[list[Row], list[int]]:
     """The examples as a log shows them, one for each episode, and their ids; of a dialogue, the turns before each reply."""
-    if task.decisions != "tokens":
+    if task.rows == "plain_text":
+        raise UsageError(
+            "the blocks of language modelling begin within a text, which a log cannot show again token by token; "
+            "give a checkpoint of another task"
+        )
+    if task.rows != "dialogue":
         return list(rows), task.add(rows)
     asked, ids = [], []
     for row in rows:

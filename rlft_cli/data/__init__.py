@@ -14,7 +14,8 @@ class Splits:
 
     Rows by kind: tagged_words {"words": list[str], "tags": list[str] in BIO}, labelled_text {"text": str,
     "label": str}, dialogue {"turns": list[{"role", "content"}]}, preference {"turns": those of the prompt, "chosen": str,
-    "rejected": str} (one of both None where a single reply was judged); every row has "origin" ("train.conll:12").
+    "rejected": str} (one of both None where a single reply was judged), plain_text {"text": str}; parallel_text,
+    text_summary and question_answer {"source": str, "target": str}. Every row has "origin" ("train.conll:12").
     """
 
     train: Dataset

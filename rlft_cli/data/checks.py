@@ -12,31 +12,41 @@ from typing import Any
 from rlft_cli.data.table import Table, fault, named, shown
 
 Row = dict[str, Any]
-ROWS = ("tagged_words", "labelled_text", "dialogue", "preference")
 TASK_OF = {
     "tagged_words": "task=ner",
     "labelled_text": "task=classification",
     "dialogue": "task=dialogue",
     "preference": "task=preference",
+    "parallel_text": "task=translation",
+    "text_summary": "task=summarisation",
+    "question_answer": "task=qa_generative",
+    "plain_text": "task=language_modeling",
 }
 FIELDS_OF = {
     "tagged_words": "words, tags",
     "labelled_text": "text, label",
     "dialogue": "turns",
     "preference": "prompt, chosen, rejected",
+    "parallel_text": "source, target",
+    "text_summary": "source, target",
+    "question_answer": "question, context, answer (or source, target)",
+    "plain_text": "text",
 }
+ROWS = tuple(TASK_OF)
 _INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zs", "Zl", "Zp", "Mn", "Me"})
 
 
 @dataclass(frozen=True, kw_only=True)
 class ColumnNames:
-    """Names of the fields to read; words and tags may be None: found under their usual names."""
+    """Names of the fields to read; those that may be None are found under their usual names."""
 
     text: str
     label: str
     turns: str
     words: str | None
     tags: str | None
+    source: str | None
+    target: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +63,7 @@ def text_of(rows: str, row: Row) -> str:
         return " ".join(row["words"])
     if rows in ("dialogue", "preference"):
         return "\n".join(f"{turn['role']}: {turn['content']}" for turn in row["turns"])
-    return str(row["text"])
+    return str(row["source"] if "source" in row else row["text"])
 
 
 def labels_of(rows: str, row: Row) -> list[str]:
@@ -110,6 +120,10 @@ def _rows_that_fit(columns: list[str]) -> str | None:
         return "dialogue"
     if {"prompt", "chosen", "rejected"} <= there or {"prompt", "completion", "label"} <= there:
         return "preference"
+    if there >= {"source", "target"}:
+        return "parallel_text"
+    if there >= {"question", "answer"}:
+        return "question_answer"
     if there & {"words", "tokens"} and there & {"tags", "ner_tags"}:
         return "tagged_words"
     return "labelled_text" if {"text", "label"} <= there else None

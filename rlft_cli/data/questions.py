@@ -13,6 +13,7 @@ from rlft_cli.data.dialogue import turns_of
 from rlft_cli.data.preference import comparison
 from rlft_cli.data.table import Table, fault, named, shown
 from rlft_cli.data.tables import json_rows
+from rlft_cli.data.writing import PAIRS, question_source
 from rlft_cli.errors import RlftError
 
 Form = Literal["text", "jsonl", "conll"]
@@ -32,6 +33,10 @@ _KEYS = {
     "labelled_text": ("text",),
     "dialogue": ("turns", "text"),
     "preference": ("prompt",),
+    "parallel_text": ("source", "text"),
+    "text_summary": ("source", "text"),
+    "question_answer": ("question", "source", "text"),
+    "plain_text": ("text",),
 }
 
 
@@ -95,6 +100,8 @@ def question(path: Path, line: int, text: str, rows: str) -> Row:
         return _tagged(_WORD.findall(text), origin)
     if rows == "dialogue":
         return {"turns": [{"role": "user", "content": text}], "origin": origin}
+    if rows in PAIRS:
+        return {"source": text, "target": "", "origin": origin}
     return {"text": text, "label": "", "origin": origin}
 
 
@@ -112,10 +119,15 @@ def _of_object(path: Path, line: int, row: dict[str, Any], rows: str) -> Row:
     value = row[key]
     if key == "turns":
         return _of_turns(table, line, value)
-    if key == "text":
+    if key in ("text", "source", "question"):
         if not isinstance(value, str):
-            raise fault(table.where, line, f"text is {shown(value)}, expected a text in quotation marks")
-        return question(path, line, value, rows)
+            raise fault(table.where, line, f"{key} is {shown(value)}, expected a text in quotation marks")
+        if key != "question":
+            return question(path, line, value, rows)
+        context = row.get("context", "")
+        if not isinstance(context, str):
+            raise fault(table.where, line, f"context is {shown(context)}, expected a text in quotation marks")
+        return question(path, line, question_source(value, context) if value.strip() else "", rows)
     if not isinstance(value, list) or not all(isinstance(word, str) for word in value):
         raise fault(
             table.where, line, f"{key} is {shown(value)}, expected a list of texts; a whole text goes under text"

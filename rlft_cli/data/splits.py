@@ -15,6 +15,7 @@ from rlft_cli.data.checks import ROWS, Check, ColumnNames, Part, Row, labelled_t
 from rlft_cli.data.preference import preference, replies
 from rlft_cli.data.table import Table, named, shown
 from rlft_cli.data.tagged import tagged_words
+from rlft_cli.data.writing import PAIRS, WRITING, Language, language_message
 from rlft_cli.errors import RlftError, UsageError
 
 _CHECKS: dict[str, Check] = {
@@ -22,6 +23,7 @@ _CHECKS: dict[str, Check] = {
     "labelled_text": labelled_text,
     "dialogue": replies,
     "preference": preference,
+    **WRITING,
 }
 _TURN = pa.struct([("role", pa.string()), ("content", pa.string())])
 _WORDS = pa.list_(pa.string())
@@ -32,6 +34,8 @@ _SCHEMAS = {
     "preference": pa.schema(
         [("turns", pa.list_(_TURN)), ("chosen", pa.string()), ("rejected", pa.string()), ("origin", pa.string())]
     ),
+    "plain_text": pa.schema([("text", pa.string()), ("origin", pa.string())]),
+    **{kind: pa.schema([("source", pa.string()), ("target", pa.string()), ("origin", pa.string())]) for kind in PAIRS},
 }
 
 
@@ -46,6 +50,7 @@ class Choice:
     subsample_seed: int
     unseen_labels: Literal["error", "drop"]
     repair: bool
+    language: Language
 
 
 def require_known(rows: str) -> None:
@@ -76,6 +81,7 @@ def assemble(rows: str, tables: tuple[Table, Table | None, Table], names: Column
     train = _subsample(rows, "train", train, choice.max_train, choice, messages)
     dev = _subsample(rows, "dev", dev, choice.max_dev, choice, messages)
     test = _subsample(rows, "test", test, choice.max_test, choice, messages)
+    messages += language_message(rows, train.rows, choice.language)
     known = {label for row in train.rows for label in labels_of(rows, row)}
     dev = _known_labels(rows, "dev", dev, known, choice, messages)
     test = _known_labels(rows, "test", test, known, choice, messages)

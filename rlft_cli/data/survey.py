@@ -11,6 +11,7 @@ from itertools import pairwise
 from rlft_cli.data import Splits
 from rlft_cli.data.bio import is_invalid
 from rlft_cli.data.checks import Row, labels_of, text_of
+from rlft_cli.data.writing import PAIRS
 from rlft_cli.model import Codec
 
 SPLITS = ("train", "dev", "test")
@@ -69,10 +70,17 @@ def word_count(kind: str, row: Row) -> int:
     """Words of a row: as given where they are tagged, else runs without blanks and single Chinese characters."""
     if kind == "tagged_words":
         return len(row["words"])
+    if kind in PAIRS:
+        return text_words(row["source"], row["target"])
     contents = [turn["content"] for turn in row["turns"]] if "turns" in row else [row["text"]]
     if kind == "preference":
         contents += [row[key] for key in ("chosen", "rejected") if row[key] is not None]
-    return sum(len(_WORD.findall(content)) for content in contents)
+    return text_words(*contents)
+
+
+def text_words(*texts: str) -> int:
+    """Runs without blanks and single Chinese characters of texts."""
+    return sum(len(_WORD.findall(text)) for text in texts)
 
 
 def label_counts(kind: str, rows: Sequence[Row]) -> Counter[str]:
@@ -135,7 +143,7 @@ def contradictions(kind: str, rows: Mapping[str, Sequence[Row]]) -> dict[str, li
 
 
 def input_tokens(kind: str, rows: Sequence[Row], codec: Codec) -> list[int]:
-    """Model tokens of each sentence or text, with what the model puts around them."""
+    """Model tokens of each sentence or text, with what the model puts around them; rows of words or of a text."""
     around = len(codec.prefix) + len(codec.suffix)
     if kind == "tagged_words":
         vocabulary = list({word for row in rows for word in row["words"]})
@@ -144,8 +152,15 @@ def input_tokens(kind: str, rows: Sequence[Row], codec: Codec) -> list[int]:
     return [around + len(ids) for ids in codec.text_ids([row["text"] for row in rows])]
 
 
-def reply_tokens(rows: Sequence[Row], codec: Codec, context_turns: int | None) -> tuple[list[int], list[int]]:
-    """Tokens of each prompt (the turns before a reply, without the chat template) and of each reply with its end."""
+def reply_tokens(
+    kind: str, rows: Sequence[Row], codec: Codec, context_turns: int | None
+) -> tuple[list[int], list[int]]:
+    """Tokens of each prompt (a source, or the turns before a reply; without the chat template) and of each reply with its end."""
+    if kind == "preference":
+        return pair_tokens(rows, codec, context_turns)
+    if kind in PAIRS:
+        sources, targets = (codec.text_ids([row[side] for row in rows]) for side in ("source", "target"))
+        return [len(ids) for ids in sources], [len(ids) + 1 for ids in targets]
     contents = list({turn["content"] for row in rows for turn in row["turns"]})
     size = dict(zip(contents, map(len, codec.text_ids(contents)), strict=True))
     prompts, replies = [], []

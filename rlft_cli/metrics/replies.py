@@ -1,9 +1,8 @@
-"""Measures of one reply: token F1, METEOR, distinct n-grams, repetition and length, for rewards."""
+"""Measures of one reply: METEOR, distinct n-grams, repetition and length, for rewards."""
 
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Sequence
 from typing import Literal
 
@@ -20,13 +19,6 @@ def words(text: str, language: Language) -> list[str]:
 def n_grams(tokens: Sequence[str], order: int) -> list[Gram]:
     """All n-grams, in their order; none where there are fewer than n tokens."""
     return [tuple(tokens[n : n + order]) for n in range(len(tokens) - order + 1)]
-
-
-def token_f1(prediction: str, reference: str, language: Language) -> float:
-    """2 P R / (P + R) of the bags of words, in [0, 1] (Rajpurkar et al. 2016, section 6.1); articles count as words."""
-    mine, other = Counter(words(prediction, language)), Counter(words(reference, language))
-    both = (mine & other).total()
-    return 2 * both / (mine.total() + other.total()) if both else 0.0
 
 
 def distinct(prediction: str, order: int, language: Language) -> float:

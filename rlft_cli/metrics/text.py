@@ -1,4 +1,4 @@
-"""How good replies are: BLEU, chrF, ROUGE-L, distinct-n and length, for a corpus and for one reply."""
+"""How good written texts are: BLEU, chrF, ROUGE, distinct-n, repetition, length; for a corpus and for one text."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ Language = Literal["en", "zh"]
 
 _BLEU_ORDER = 4
 _CHRF_ORDER, _CHRF_BETA = 6, 2
+_REPEATED_ORDER = 4
 _ZH_TOKEN = re.compile(r"[a-z0-9]+|[^\W_]")  # runs of Latin letters and digits, every other letter by itself
 
 
@@ -30,7 +31,12 @@ class _Characters:
     """Tokenizer for Chinese: each character a token, Latin words and numbers whole, punctuation left out."""
 
     def tokenize(self, text: str) -> list[str]:
-        return _ZH_TOKEN.findall(text.lower())
+        return chinese_tokens(text)
+
+
+def chinese_tokens(text: str) -> list[str]:
+    """Each character a token, Latin words and numbers whole and in lower case, punctuation left out."""
+    return _ZH_TOKEN.findall(text.lower())
 
 
 @cache
@@ -47,11 +53,11 @@ def _chrf(word_order: int) -> CHRF:
 
 
 @cache
-def _rouge(language: Language) -> RougeScorer:
-    """Build the ROUGE-L scorer, without stemming."""
+def _rouge(language: Language, kind: str) -> RougeScorer:
+    """Build the scorer of one kind of ROUGE, without stemming."""
     from rouge_score.rouge_scorer import RougeScorer  # here, since it takes seconds to import (nltk)
 
-    return RougeScorer(["rougeL"], use_stemmer=False, tokenizer=_Characters() if language == "zh" else None)
+    return RougeScorer([kind], use_stemmer=False, tokenizer=_Characters() if language == "zh" else None)
 
 
 def sentence_bleu(prediction: str, reference: str, language: Language) -> float:
@@ -67,7 +73,11 @@ def sentence_chrf(prediction: str, reference: str, word_order: int) -> float:
 
 def sentence_rouge_l(prediction: str, reference: str, language: Language) -> float:
     """F-measure of the longest common subsequence in [0, 1] (Lin 2004, eq. 2-4 with beta 1), no stemming."""
-    return float(_rouge(language).score(reference, prediction)["rougeL"].fmeasure)
+    return _rouge_f(prediction, reference, language, "rougeL")
+
+
+def _rouge_f(prediction: str, reference: str, language: Language, kind: str) -> float:
+    return float(_rouge(language, kind).score(reference, prediction)[kind].fmeasure)
 
 
 def signatures(language: Language) -> dict[str, str]:
@@ -76,9 +86,16 @@ def signatures(language: Language) -> dict[str, str]:
     for name, metric in (("bleu", _bleu(language, sentence=False)), ("chrf", _chrf(0))):
         metric.corpus_score(["a"], [["a"]])  # sacrebleu knows the number of references only after a corpus
         found[name] = metric.get_signature().format()
-    tokens = "char" if language == "zh" else "default"
-    found["rouge_l"] = f"rougeL|f:mean|stem:no|tok:{tokens}|version:{version('rouge-score')}"
-    return found
+    return found | {"rouge_l": _rouge_signature(language, "rougeL")}
+
+
+def rouge_signatures(language: Language) -> dict[str, str]:
+    """Say how rouge_1 and rouge_2 are computed."""
+    return {f"rouge_{n}": _rouge_signature(language, f"rouge{n}") for n in (1, 2)}
+
+
+def _rouge_signature(language: Language, kind: str) -> str:
+    return f"{kind}|f:mean|stem:no|tok:{'char' if language == 'zh' else 'default'}|version:{version('rouge-score')}"
 
 
 def score_text(
@@ -89,13 +106,11 @@ def score_text(
     bleu and chrf are corpus scores in [0, 100] as sacrebleu prints them (``signatures``), resampled through their
     per-reply counts. rouge_l is the mean of the replies' F-measures in [0, 1]. distinct_1 and distinct_2 are the share
     of different n-grams among all n-grams of all replies in [0, 1] (Li et al. 2016), comparable only between systems
-    that answered as many prompts. reply_length and reference_length are means in tokens, by whitespace for "en" and
-    in characters for "zh". Raises RlftError for unequal lengths and without examples.
+    that answered as many prompts. repetition is the mean share of a reply's 4-grams that it had before, in [0, 1]:
+    1 - different / all (seq-rep-4, Welleck et al. 2020). reply_length and reference_length are means in tokens, by
+    whitespace for "en" and in characters for "zh". Raises RlftError for unequal lengths and without examples.
     """
-    if len(predictions) != len(references):
-        raise RlftError(f"{len(predictions)} predicted replies for {len(references)} reference replies")
-    if not predictions:
-        raise RlftError("nothing to score: 0 replies were given, at least 1 was expected; is the split empty?")
+    require_pairs(predictions, references)
     pairs = list(zip(predictions, references, strict=True))
     bleu_counts = np.array([_bleu_counts(p, r, language) for p, r in pairs], dtype=np.float64)
     chrf_counts = np.array([_chrf_counts(p, r) for p, r in pairs], dtype=np.float64)
@@ -107,9 +122,36 @@ def score_text(
         "rouge_l": bootstrap_mean(rouge, seed, resamples),
         "distinct_1": _distinct(replies, 1, seed, resamples),
         "distinct_2": _distinct(replies, 2, seed, resamples),
+        "repetition": bootstrap_mean([repetition(tokens) for tokens in replies], seed, resamples),
         "reply_length": bootstrap_mean([len(tokens) for tokens in replies], seed, resamples),
         "reference_length": bootstrap_mean([len(_tokens(r, language)) for r in references], seed, resamples),
     }
+
+
+def score_rouge(
+    predictions: Sequence[str], references: Sequence[str], seed: int, resamples: int, language: Language
+) -> dict[str, Interval]:
+    """rouge_1 and rouge_2 (Lin 2004): means of the F-measures of n-gram overlap in [0, 1], with 95 % intervals."""
+    require_pairs(predictions, references)
+    pairs = list(zip(predictions, references, strict=True))
+    return {
+        f"rouge_{n}": bootstrap_mean([_rouge_f(p, r, language, f"rouge{n}") for p, r in pairs], seed, resamples)
+        for n in (1, 2)
+    }
+
+
+def require_pairs(predictions: Sequence[str], references: Sequence[str]) -> None:
+    """RlftError for unequal lengths and without examples."""
+    if len(predictions) != len(references):
+        raise RlftError(f"{len(predictions)} predicted replies for {len(references)} reference replies")
+    if not predictions:
+        raise RlftError("nothing to score: 0 replies were given, at least 1 was expected; is the split empty?")
+
+
+def repetition(tokens: Sequence[str]) -> float:
+    """Share of the 4-grams of one text that stand in it before: 1 - different / all; 0 where there is none."""
+    grams = [tuple(tokens[i : i + _REPEATED_ORDER]) for i in range(len(tokens) - _REPEATED_ORDER + 1)]
+    return 1 - len(set(grams)) / len(grams) if grams else 0.0
 
 
 def _tokens(text: str, language: Language) -> list[str]:

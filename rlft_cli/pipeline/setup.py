@@ -18,11 +18,13 @@ from transformers.utils import logging as transformers_logging
 from rlft_cli.artifact import Card, find_checkpoint, read_card, write_card
 from rlft_cli.data import Splits
 from rlft_cli.data.logs import Log, read_log
+from rlft_cli.data.writing import PAIRS
 from rlft_cli.errors import UsageError
 from rlft_cli.evaluation import Evaluator
 from rlft_cli.feedback.logged import Logged
 from rlft_cli.model import Codec
 from rlft_cli.model.head import save_heads
+from rlft_cli.model.seq2seq import Seq2SeqPolicy
 from rlft_cli.model.tokens import TokenPolicy
 from rlft_cli.offline import require_chances
 from rlft_cli.pipeline.build import build, plain
@@ -96,12 +98,14 @@ def corpus(splits: Splits, rows: str) -> list[str]:
     """Texts of the training split, for tokenizers that are built from it."""
     if rows == "tagged_words":
         return [word for row in splits.train for word in row["words"]]
-    if rows == "labelled_text":
+    if rows in ("labelled_text", "plain_text"):
         return [row["text"] for row in splits.train]
     if rows == "preference":
         replies = [row[key] for row in splits.train for key in ("chosen", "rejected")]
         spoken = [turn["content"] for row in splits.train for turn in row["turns"]]
         return spoken + [reply for reply in replies if reply is not None]
+    if rows in PAIRS:
+        return [row[side] for row in splits.train for side in ("source", "target")]
     return [turn["content"] for row in splits.train for turn in row["turns"]]
 
 
@@ -131,7 +135,7 @@ def new_setup(config: DictConfig) -> Setup:
         require_chances(log)
     tuning = build(config.tuning)
     policy = tuning.apply(model.policy(folder, task, reads))
-    if isinstance(policy, TokenPolicy) and tuning.adds and accelerator.mixed_precision == "bf16":
+    if isinstance(policy, TokenPolicy | Seq2SeqPolicy) and tuning.adds and accelerator.mixed_precision == "bf16":
         policy.store_low(torch.bfloat16)
     rows = {"train": splits.train.to_list(), "dev": splits.dev.to_list(), "test": splits.test.to_list()}
     most = config.evaluation.max_examples

@@ -15,7 +15,7 @@ from rlft_cli.pipeline.rewards import reward_of
 from rlft_cli.pipeline.setup import Setup
 from rlft_cli.sampler import BatchSampler
 from rlft_cli.snapshot import TargetNetwork
-from rlft_cli.task.dialogue import DialogueTask
+from rlft_cli.task.replies import ReplyTask
 from rlft_cli.training import Optim, Training
 
 
@@ -68,7 +68,7 @@ def main_training(setup: Setup) -> Training:
 
 def _pairs(setup: Setup) -> Callable[[Sequence[int]], tuple[Tensor, Tensor]]:
     """Where the two replies to each prompt come from; UsageError for a task that has no such pairs."""
-    if not isinstance(setup.task, DialogueTask):
+    if not isinstance(setup.task, ReplyTask) or setup.task.rows != "dialogue":
         raise UsageError(
             f"algo={setup.config.options.algo} learns from pairs of replies, which task={setup.config.options.task} does "
             "not have; type task=dialogue"

@@ -29,10 +29,14 @@ class Task(Protocol):
     """A task bound to its labels and to the codec of a model; what a checkpoint needs to be used again is in ``spec``."""
 
     decisions: ClassVar[Decisions]
-    rows: ClassVar[str]
     labels: list[str]  # names of the actions; empty for tokens
     primary: str  # metric of ``score`` that selects the best checkpoint; higher is better
     codec: Codec
+
+    @property
+    def rows(self) -> str:
+        """The kind of rows that ``add`` takes, one of ``TaskSettings.rows``."""
+        ...
 
     def add(self, rows: Sequence[Row]) -> list[int]:
         """Tokenise rows once and return their ids, the ``observation["id"]`` of ``collate``."""
@@ -97,7 +101,7 @@ class TaskSettings(Protocol):
     """The configured side of a task: a frozen dataclass that builds the bound one."""
 
     decisions: ClassVar[Decisions]
-    rows: ClassVar[str]  # the kind of rows that data/ must yield: tagged_words, labelled_text, dialogue, preference
+    rows: ClassVar[str]  # the kind of rows that data/ must yield (rlft_cli/data/__init__.py)
 
     def fit(self, rows: Sequence[Row]) -> list[str]:
         """Find the labels in the training rows, in a fixed order."""

@@ -1,31 +1,18 @@
-"""Dialogue as episodes: one episode is one reply, one decision one token; it ends at eos or at the horizon."""
+"""Dialogue: the assistant's next reply to the turns so far."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
-
-import torch
-from torch import Tensor
+from typing import Annotated, ClassVar, Literal
 
 from rlft_cli.errors import RlftError
+from rlft_cli.metrics.bootstrap import Interval
 from rlft_cli.metrics.text import score_text, signatures
 from rlft_cli.model import Codec
-from rlft_cli.task import Decisions, Row, State
-from rlft_cli.task.prompts import Prompts, Replies, Turns, check_turns, require_room
-
-SAMPLES = 10  # replies that a result shows
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Episode:
-    prompt: list[int]  # ids up to where the reply begins
-    action: list[int]  # ids of the reference reply, eos included unless it was cut
-    reference: str  # the reply as written, never cut
-    turns: Turns  # before the reply
-    rejected: list[int] | None  # ids of a reply to which the reference was preferred
-    origin: str
+from rlft_cli.task import Decisions, Row
+from rlft_cli.task.prompts import TurnsPrompt, check_turns
+from rlft_cli.task.replies import Draft, LeftOut, ReplyTask, Turns, reply_action, require_room
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +21,7 @@ class Dialogue:
 
     decisions: ClassVar[Decisions] = "tokens"
     rows: ClassVar[str] = "dialogue"
+    primary: ClassVar[str] = "rouge_l"
 
     context_turns: Annotated[int, "[1, inf)"]
     max_prompt_tokens: Annotated[int, "[8, inf)"]
@@ -45,162 +33,69 @@ class Dialogue:
         """No labels: the actions are the tokens of the model."""
         return []
 
-    def build(self, labels: list[str], codec: Codec) -> DialogueTask:
+    def build(self, labels: list[str], codec: Codec) -> ReplyTask:
         """Bind to a codec; UsageError where prompt and reply are longer than the model reads."""
-        require_room(codec, self.max_prompt_tokens, self.max_reply_tokens)
-        return DialogueTask(self, codec)
+        require_room(self.max_prompt_tokens, self.max_reply_tokens, codec)
+        return ReplyTask(self, codec)
 
+    def drafts(self, rows: Sequence[Row], codec: Codec, left_out: LeftOut) -> list[Draft]:
+        """An episode of each assistant turn that answers something, or of the last one; a row may have none.
 
-class DialogueTask:
-    """Replies of one model's tokenizer; the counters say what ``add`` had to leave out of what the model reads."""
-
-    decisions: ClassVar[Decisions] = "tokens"
-    rows: ClassVar[str] = "dialogue"
-    primary = "rouge_l"
-
-    def __init__(self, settings: Dialogue, codec: Codec) -> None:
-        self.settings = settings
-        self.codec = codec
-        self.labels: list[str] = []
-        self.prompts = Prompts(codec, settings.context_turns, settings.max_prompt_tokens)
-        self.replies = Replies(codec, settings.max_reply_tokens)
-        self._episodes: list[_Episode] = []
-
-    def add(self, rows: Sequence[Row]) -> list[int]:
-        """Make an episode of each assistant turn that answers something, or of the last one; return their ids.
-
-        Of a preference (a row with a "rejected" reply) only the preferred one is. A row may give several episodes, or none
-        (no assistant turn after another turn). RlftError names the row whose turns hold no text.
+        Of a preference (a row with a "rejected" reply) only the preferred reply is one.
         """
         found: list[tuple[str, Turns, str, str | None]] = []
         for row in map(_spoken, rows):
             check_turns(row)
             rejected = row.get("rejected")
-            ends = [n for n, turn in enumerate(row["turns"]) if n and turn["role"] == "assistant"]
-            for n in ends if self.settings.replies == "all" and rejected is None else ends[-1:]:
+            ends = [n for n, turn in enumerate(row["turns"]) if _answers(row["turns"], n)]
+            for n in ends if self.replies == "all" and rejected is None else ends[-1:]:
                 found.append((row["origin"], row["turns"][:n], row["turns"][n]["content"].strip(), rejected))
-        ids = iter(self.codec.text_ids([reply for _, _, *pair in found for reply in pair if reply is not None]))
+        texts = [reply for _, _, *pair in found for reply in pair if reply is not None]
+        ids = iter(codec.text_ids(texts) if texts else [])
+
+        def action() -> list[int]:
+            return reply_action(codec, next(ids), self.max_reply_tokens, left_out)
+
         return [
-            self._store(turns, origin, next(ids), reply, None if rejected is None else next(ids))
+            Draft(
+                prompt=self._prompt(turns, origin, codec, left_out),
+                turns=turns,
+                action=action(),
+                reference=reply,
+                rejected=None if rejected is None else action(),
+                origin=origin,
+            )
             for origin, turns, reply, rejected in found
         ]
 
-    def ask(self, rows: Sequence[Row]) -> list[int]:
-        """Make one episode of each row, to be answered after its last turn; its reference is empty."""
-        for row in rows:
-            check_turns(row)
-        return [self._store(row["turns"], row["origin"], [], "") for row in rows]
+    def prompt(self, row: Row, codec: Codec, left_out: LeftOut) -> list[int]:
+        """The turns of a row, to be answered after the last one."""
+        check_turns(row)
+        return self._prompt(row["turns"], row["origin"], codec, left_out)
 
-    def cost(self, ids: Sequence[int]) -> list[int]:
-        """Tokens of prompt and reference reply; of a pair, those of the other reply too."""
-        some = [self._episodes[n] for n in ids]
-        return [len(one.prompt) + len(one.action) + len(one.rejected or ()) for one in some]
-
-    def collate(self, ids: Sequence[int]) -> dict[str, Tensor]:
-        """Prompts, padded on the left: "id" [B], "prompt_ids" [B, P] int64, "prompt_mask" [B, P] bool."""
-        prompts = [self._episodes[n].prompt for n in ids]
-        width = max(map(len, prompts))
-        padded = [[self.codec.pad_id] * (width - len(prompt)) + prompt for prompt in prompts]
-        length = torch.tensor([len(prompt) for prompt in prompts])
-        return {
-            "id": torch.tensor(list(ids), dtype=torch.int64),
-            "prompt_ids": torch.tensor(padded, dtype=torch.int64),
-            "prompt_mask": torch.arange(width)[None, :] >= width - length[:, None],
-        }
-
-    def reset(self, observation: dict[str, Tensor], samples: int) -> State:
-        """Begin ``samples`` replies to each prompt."""
-        like = observation["id"].repeat_interleave(samples)
-        return State(
-            t=0,
-            previous=torch.full_like(like, -1),
-            length=torch.full_like(like, self.settings.max_reply_tokens),
-            done=torch.zeros_like(like, dtype=torch.bool),
-        )
-
-    def step(self, state: State, action: Tensor) -> State:
-        """Append a token to each reply [N]; eos and the horizon end it."""
-        t = state.t + 1
-        done = state.done | (action == self.codec.eos_id) | (t >= state.length)
-        return State(t=t, previous=action, length=state.length, done=done)
-
-    def truncated(self, action: Tensor, mask: Tensor) -> Tensor:
-        """Which replies [N] the horizon stopped: the last decision of ``action`` [N, T] is not eos."""
-        return ~((action == self.codec.eos_id) & mask).any(1)
-
-    def demonstration(self, ids: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Reference replies [B, T] int64 and their mask [B, T]; a cut reply has no eos: no end is taught there."""
-        return self._padded([self._episodes[n].action for n in ids])
-
-    def _padded(self, actions: list[list[int]]) -> tuple[Tensor, Tensor]:
-        width = max(map(len, actions))
-        padded = [action + [self.codec.pad_id] * (width - len(action)) for action in actions]
-        length = torch.tensor([len(action) for action in actions])
-        return torch.tensor(padded, dtype=torch.int64), torch.arange(width)[None, :] < length[:, None]
-
-    def preferred(self, ids: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Pairs of replies [2 B, T] int64 and their mask, the preferred and the other one of each prompt side by side.
-
-        RlftError names an episode that has one reply only.
-        """
-        pairs = [self._episodes[n] for n in ids]
-        rows: list[list[int]] = []
-        for pair in pairs:
-            if pair.rejected is None:
-                raise RlftError(
-                    f"{pair.origin}: has no rejected reply, and this algorithm learns from pairs; give data with prompt, "
-                    "chosen and rejected, or choose algo=supervised"
-                )
-            rows += [pair.action, pair.rejected]
-        return self._padded(rows)
-
-    def contexts(self, ids: Sequence[int]) -> list[Turns]:
-        """All turns before each reply."""
-        return [self._episodes[n].turns for n in ids]
-
-    def references(self, ids: Sequence[int]) -> list[str]:
-        """Replies as they were written, however long."""
-        return [self._episodes[n].reference for n in ids]
-
-    def decode(self, action: Tensor, mask: Tensor, ids: Sequence[int]) -> list[str]:
-        """Text of each reply of ``action`` [len(ids), T] up to its eos."""
-        texts = []
-        for row, real in zip(action.tolist(), mask.tolist(), strict=True):
-            reply = [token for token, exists in zip(row, real, strict=True) if exists]
-            if self.codec.eos_id in reply:
-                reply = reply[: reply.index(self.codec.eos_id)]
-            texts.append(self.codec.text(reply).strip())
-        return texts
+    def turns(self, row: Row) -> Turns:
+        """The turns of a row."""
+        turns: Turns = row["turns"]
+        return turns
 
     def score(
-        self, predictions: Sequence[Any], references: Sequence[Any], seed: int, resamples: int
-    ) -> dict[str, dict[str, float]]:
-        """BLEU, ROUGE-L, chrF, distinct-1, distinct-2 and length, with 95 % bootstrap intervals."""
-        return score_text(predictions, references, seed, resamples, self.settings.language)
-
-    def details(self, predictions: Sequence[Any], references: Sequence[Any]) -> dict[str, Any]:
-        """The first replies beside their references."""
-        pairs = zip(predictions[:SAMPLES], references[:SAMPLES], strict=True)
-        return {"samples": [{"reply": reply, "reference": reference} for reply, reference in pairs]}
+        self, predictions: Sequence[str], references: Sequence[str], seed: int, resamples: int
+    ) -> dict[str, Interval]:
+        """BLEU, ROUGE-L, chrF, distinct-1, distinct-2, repetition and length."""
+        return score_text(predictions, references, seed, resamples, self.language)
 
     def signatures(self) -> dict[str, str]:
         """How BLEU, chrF and ROUGE-L were computed, for reports."""
-        return signatures(self.settings.language)
+        return signatures(self.language)
 
-    def _store(
-        self, turns: Turns, origin: str, reply: list[int], reference: str, rejected: list[int] | None = None
-    ) -> int:
-        self._episodes.append(
-            _Episode(
-                prompt=self.prompts.ids(turns, origin),
-                action=self.replies.ids(reply),
-                reference=reference,
-                turns=turns,
-                rejected=None if rejected is None else self.replies.ids(rejected),
-                origin=origin,
-            )
-        )
-        return len(self._episodes) - 1
+    def _prompt(self, turns: Turns, origin: str, codec: Codec, left_out: LeftOut) -> list[int]:
+        prompt = TurnsPrompt(context_turns=self.context_turns, max_prompt_tokens=self.max_prompt_tokens)
+        return prompt.ids(turns, origin, codec, left_out)
+
+
+def _answers(turns: Turns, n: int) -> bool:
+    """Whether turn n is a reply of the assistant to something that was said."""
+    return turns[n]["role"] == "assistant" and any(turn["role"] != "system" for turn in turns[:n])
 
 
 def _spoken(row: Row) -> Row:
@@ -214,4 +109,4 @@ def _spoken(row: Row) -> Row:
     return {**row, "turns": [*row["turns"], {"role": "assistant", "content": row["chosen"]}]}
 
 
-__all__ = ["Dialogue", "DialogueTask"]
+__all__ = ["Dialogue"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Annotated, Any, ClassVar
 
 import torch
@@ -14,7 +14,8 @@ from rlft_cli.errors import RlftError
 from rlft_cli.metrics.bootstrap import bootstrap_mean
 from rlft_cli.model import Codec
 from rlft_cli.task import Decisions, Row, State
-from rlft_cli.task.prompts import Prompts, Replies, Turns, check_turns, require_room
+from rlft_cli.task.prompts import TurnsPrompt, check_turns
+from rlft_cli.task.replies import LeftOut, Turns, reply_action, require_room
 
 LABELS = ["first", "second"]
 
@@ -44,7 +45,7 @@ class Preference:
 
     def build(self, labels: list[str], codec: Codec) -> PreferenceTask:
         """Bind to a codec; UsageError where prompt and reply are longer than the model reads."""
-        require_room(codec, self.max_prompt_tokens, self.max_reply_tokens)
+        require_room(self.max_prompt_tokens, self.max_reply_tokens, codec)
         return PreferenceTask(self, codec)
 
 
@@ -61,8 +62,8 @@ class PreferenceTask:
     def __init__(self, settings: Preference, codec: Codec) -> None:
         self.settings, self.codec = settings, codec
         self.labels = list(LABELS)
-        self.prompts = Prompts(codec, settings.context_turns, settings.max_prompt_tokens)
-        self.replies = Replies(codec, settings.max_reply_tokens)
+        self.left_out = LeftOut()
+        self._prompt = TurnsPrompt(context_turns=settings.context_turns, max_prompt_tokens=settings.max_prompt_tokens)
         self._pairs: list[_Pair] = []
 
     def add(self, rows: Sequence[Row]) -> list[int]:
@@ -79,9 +80,7 @@ class PreferenceTask:
         ids = iter(self.codec.text_ids(texts) if texts else [])
         for row in rows:
             check_turns(row)
-            chosen, rejected = (
-                None if row[key] is None else self.replies.ids(next(ids)) for key in ("chosen", "rejected")
-            )
+            chosen, rejected = (None if row[key] is None else self._reply(next(ids)) for key in ("chosen", "rejected"))
             shown = [reply for reply in (chosen, rejected) if reply is not None]
             if not shown:
                 raise RlftError(f"{row['origin']}: has no reply to judge; expected one or two")
@@ -90,13 +89,17 @@ class PreferenceTask:
                 shown, better = shown[::-1], 1
             self._pairs.append(
                 _Pair(
-                    prompt=self.prompts.ids(row["turns"], row["origin"]),
+                    prompt=self._prompt.ids(row["turns"], row["origin"], self.codec, self.left_out),
                     replies=(shown[0], shown[1] if len(shown) == 2 else []),
                     better=better,
                     turns=row["turns"],
                 )
             )
         return list(range(first, len(self._pairs)))
+
+    def _reply(self, ids: list[int]) -> list[int]:
+        """Reply ids with their end; a reply of which nothing can be written is read as silence."""
+        return reply_action(self.codec, ids, self.settings.max_reply_tokens, self.left_out) or [self.codec.eos_id]
 
     def cost(self, ids: Sequence[int]) -> list[int]:
         """Input tokens of each comparison: the prompt is read with each reply."""
@@ -162,8 +165,8 @@ class PreferenceTask:
         return {"accuracy": bootstrap_mean(right, seed, resamples)}
 
     def details(self, predictions: Sequence[Any], references: Sequence[Any]) -> dict[str, Any]:
-        """Nothing beside the metrics."""
-        return {}
+        """What was left out of all rows so far."""
+        return {"left_out": asdict(self.left_out)}
 
     def signatures(self) -> dict[str, str]:
         """How the metrics were computed, for reports."""

@@ -64,7 +64,7 @@ def test_a_single_reply_is_compared_with_nothing() -> None:
 def test_a_long_reply_is_judged_by_its_beginning() -> None:
     task = bound()
     seen = task.collate(task.ask([row("b c d e f", "g")]))
-    assert text(task, seen["reply_ids"][0, 0]) == "b c d e" and task.replies.cut == 1
+    assert text(task, seen["reply_ids"][0, 0]) == "b c d e" and task.left_out.cut_replies == 1
 
 
 def test_scores_are_the_part_that_is_right() -> None:
