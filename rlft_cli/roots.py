@@ -93,8 +93,10 @@ class EvalConfig:
     """Everything that ``rlft eval`` reads; task, model and tokenizer come from the checkpoint."""
 
     checkpoint: str
+    against: str | None
     split: Literal["train", "dev", "test"]
     data: Component | None
+    reward: Component | None
     output: str | None
     hardware: Component
     console: ConsoleMode

@@ -84,6 +84,12 @@ class Task(Protocol):
         """Metrics with 95 % bootstrap intervals: {name: {"value":, "low":, "high":}}."""
         ...
 
+    def compare(
+        self, ours: Sequence[Any], theirs: Sequence[Any], references: Sequence[Any], seed: int, resamples: int
+    ) -> dict[str, dict[str, float]]:
+        """Differences, ours minus theirs, of the metrics of ``score``, with paired 95 % bootstrap intervals."""
+        ...
+
     def details(self, predictions: Sequence[Any], references: Sequence[Any]) -> dict[str, Any]:
         """What a result tells beside its metrics (a confusion matrix, sample replies), ready for JSON."""
         ...

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from rlft_cli.errors import RlftError
-from rlft_cli.metrics.text import score_text, signatures
+from rlft_cli.metrics.text import compare_text, score_text, signatures
 from rlft_cli.model import Codec
 from rlft_cli.task import Decisions, Row, State
 from rlft_cli.task.prompts import Prompts, Replies, Turns, check_turns, require_room
@@ -177,6 +177,12 @@ class DialogueTask:
     ) -> dict[str, dict[str, float]]:
         """BLEU, ROUGE-L, chrF, distinct-1, distinct-2 and length, with 95 % bootstrap intervals."""
         return score_text(predictions, references, seed, resamples, self.settings.language)
+
+    def compare(
+        self, ours: Sequence[Any], theirs: Sequence[Any], references: Sequence[Any], seed: int, resamples: int
+    ) -> dict[str, dict[str, float]]:
+        """Differences, ours minus theirs, of the metrics of ``score``, with paired 95 % bootstrap intervals."""
+        return compare_text(ours, theirs, references, seed, resamples, self.settings.language)
 
     def details(self, predictions: Sequence[Any], references: Sequence[Any]) -> dict[str, Any]:
         """The first replies beside their references."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from rlft_cli.errors import RlftError
-from rlft_cli.metrics.bootstrap import bootstrap_mean
+from rlft_cli.metrics.bootstrap import bootstrap_mean, paired_difference
 from rlft_cli.model import Codec
 from rlft_cli.task import Decisions, Row, State
 from rlft_cli.task.prompts import Prompts, Replies, Turns, check_turns, require_room
@@ -160,6 +160,13 @@ class PreferenceTask:
         if not right:
             raise RlftError("nothing to score: 0 comparisons were given, at least 1 was expected; is the split empty?")
         return {"accuracy": bootstrap_mean(right, seed, resamples)}
+
+    def compare(
+        self, ours: Sequence[Any], theirs: Sequence[Any], references: Sequence[Any], seed: int, resamples: int
+    ) -> dict[str, dict[str, float]]:
+        """Differences, ours minus theirs, of the metrics of ``score``, with paired 95 % bootstrap intervals."""
+        right = [[float(p == r) for p, r in zip(answers, references, strict=True)] for answers in (ours, theirs)]
+        return {"accuracy": paired_difference(right[0], right[1], seed, resamples)}
 
     def details(self, predictions: Sequence[Any], references: Sequence[Any]) -> dict[str, Any]:
         """Nothing beside the metrics."""
