@@ -23,6 +23,9 @@ class State:
     previous: Tensor  # [N] int64, the last action; -1 before the first
     length: Tensor  # [N] int64, how many decisions the episode has, or its horizon
     done: Tensor  # [N] bool
+    recent: Tensor | None = (
+        None  # [N, W] int64, the last actions, -1 before the first; where the task looks back at them
+    )
 
 
 class Task(Protocol):

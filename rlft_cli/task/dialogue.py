@@ -40,6 +40,7 @@ class Dialogue:
     max_reply_tokens: Annotated[int, "[1, inf)"]
     replies: Literal["all", "last"]
     language: Literal["en", "zh"]
+    stop: list[str]
 
     def fit(self, rows: Sequence[Row]) -> list[str]:
         """No labels: the actions are the tokens of the model."""
@@ -63,7 +64,7 @@ class DialogueTask:
         self.codec = codec
         self.labels: list[str] = []
         self.prompts = Prompts(codec, settings.context_turns, settings.max_prompt_tokens)
-        self.replies = Replies(codec, settings.max_reply_tokens)
+        self.replies = Replies(codec, settings.max_reply_tokens, settings.stop)
         self._episodes: list[_Episode] = []
 
     def add(self, rows: Sequence[Row]) -> list[int]:
@@ -79,7 +80,11 @@ class DialogueTask:
             ends = [n for n, turn in enumerate(row["turns"]) if n and turn["role"] == "assistant"]
             for n in ends if self.settings.replies == "all" and rejected is None else ends[-1:]:
                 found.append((row["origin"], row["turns"][:n], row["turns"][n]["content"].strip(), rejected))
-        ids = iter(self.codec.text_ids([reply for _, _, *pair in found for reply in pair if reply is not None]))
+        ids = iter(
+            self.codec.text_ids(
+                [self.replies.learned(reply) for _, _, *pair in found for reply in pair if reply is not None]
+            )
+        )
         return [
             self._store(turns, origin, next(ids), reply, None if rejected is None else next(ids))
             for origin, turns, reply, rejected in found
@@ -116,17 +121,23 @@ class DialogueTask:
             previous=torch.full_like(like, -1),
             length=torch.full_like(like, self.settings.max_reply_tokens),
             done=torch.zeros_like(like, dtype=torch.bool),
+            recent=like[:, None].new_full((len(like), self.replies.look_back), -1) if self.settings.stop else None,
         )
 
     def step(self, state: State, action: Tensor) -> State:
-        """Append a token to each reply [N]; eos and the horizon end it."""
+        """Append a token to each reply [N]; eos, a stop string and the horizon end it."""
         t = state.t + 1
         done = state.done | (action == self.codec.eos_id) | (t >= state.length)
-        return State(t=t, previous=action, length=state.length, done=done)
+        recent = state.recent
+        if recent is not None:
+            recent = torch.cat([recent[:, 1:], action[:, None]], dim=1)
+            done = done | self.replies.stopped(recent, (recent >= 0) & ~done[:, None])
+        return State(t=t, previous=action, length=state.length, done=done, recent=recent)
 
     def truncated(self, action: Tensor, mask: Tensor) -> Tensor:
-        """Which replies [N] the horizon stopped: the last decision of ``action`` [N, T] is not eos."""
-        return ~((action == self.codec.eos_id) & mask).any(1)
+        """Which replies [N] the horizon stopped: ``action`` [N, T] holds neither eos nor a stop string."""
+        ended = ((action == self.codec.eos_id) & mask).any(1)
+        return ~(ended | self.replies.stopped(action, mask & ~ended[:, None]))
 
     def demonstration(self, ids: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Reference replies [B, T] int64 and their mask [B, T]; a cut reply has no eos: no end is taught there."""
@@ -163,14 +174,9 @@ class DialogueTask:
         return [self._episodes[n].reference for n in ids]
 
     def decode(self, action: Tensor, mask: Tensor, ids: Sequence[int]) -> list[str]:
-        """Text of each reply of ``action`` [len(ids), T] up to its eos."""
-        texts = []
-        for row, real in zip(action.tolist(), mask.tolist(), strict=True):
-            reply = [token for token, exists in zip(row, real, strict=True) if exists]
-            if self.codec.eos_id in reply:
-                reply = reply[: reply.index(self.codec.eos_id)]
-            texts.append(self.codec.text(reply).strip())
-        return texts
+        """Text of each reply of ``action`` [len(ids), T] up to its eos or the first stop string."""
+        rows = zip(action.tolist(), mask.tolist(), strict=True)
+        return [self.replies.text([token for token, real in zip(*row, strict=True) if real]).strip() for row in rows]
 
     def score(
         self, predictions: Sequence[Any], references: Sequence[Any], seed: int, resamples: int

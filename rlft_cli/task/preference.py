@@ -62,7 +62,7 @@ class PreferenceTask:
         self.settings, self.codec = settings, codec
         self.labels = list(LABELS)
         self.prompts = Prompts(codec, settings.context_turns, settings.max_prompt_tokens)
-        self.replies = Replies(codec, settings.max_reply_tokens)
+        self.replies = Replies(codec, settings.max_reply_tokens, ())
         self._pairs: list[_Pair] = []
 
     def add(self, rows: Sequence[Row]) -> list[int]:

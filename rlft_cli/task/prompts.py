@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+
+import torch
+from torch import Tensor
 
 from rlft_cli.errors import RlftError, UsageError
 from rlft_cli.model import Codec
@@ -76,22 +80,53 @@ class Prompts:
 
 
 class Replies:
-    """Ids of replies as decisions: what no policy may produce is left out, an end mark is put at the end."""
+    """Ids of replies as decisions, and back: what no policy may produce is left out, an end mark is put at the end.
 
-    def __init__(self, codec: Codec, max_tokens: int) -> None:
+    A stop string ends a reply too, in place of the mark, and is not part of its text.
+    """
+
+    def __init__(self, codec: Codec, max_tokens: int, stop: Sequence[str]) -> None:
+        if "" in stop:
+            raise UsageError("task.stop holds an empty text, which would end every reply at once; leave it out")
         self._codec, self._max_tokens = codec, max_tokens
+        self._stop = re.compile("|".join(map(re.escape, stop))) if stop else None
+        # A token holds at least one byte, and the first of those looked back at may be cut in the middle of a letter.
+        self.look_back = max((len(text.encode()) + 1 for text in stop), default=0)
         self.cut = 0  # replies longer than max_tokens: without their end
         self.unknown_tokens = 0  # tokens that the tokenizer cannot write; left out
         # Of a tokenizer without marks for them pad and unk are ordinary words (GPT-2), and have a text.
         self._never = {n for n in (codec.pad_id, codec.unk_id) if not codec.text([n])} | {codec.eos_id}
 
+    def learned(self, reply: str) -> str:
+        """The part of a written reply that an episode can hold: up to the end of the first stop string."""
+        end = self._stop.search(reply) if self._stop else None
+        return reply[: end.end()] if end else reply
+
     def ids(self, reply: Sequence[int]) -> list[int]:
-        """Reply ids and eos, cut at the horizon."""
+        """Reply ids and eos (no eos after a stop string), cut at the horizon."""
         known = [token for token in reply if token not in self._never]
         self.unknown_tokens += len(reply) - len(known)
-        action = [*known, self._codec.eos_id]
+        action = known if self._holds_stop(known) else [*known, self._codec.eos_id]
         self.cut += len(action) > self._max_tokens
         return action[: self._max_tokens]
+
+    def text(self, ids: Sequence[int]) -> str:
+        """Text of reply ids up to eos or the first stop string."""
+        said = list(ids)
+        text = self._codec.text(said[: said.index(self._codec.eos_id)] if self._codec.eos_id in said else said)
+        end = self._stop.search(text) if self._stop else None
+        return text[: end.start()] if end else text
+
+    def stopped(self, action: Tensor, mask: Tensor) -> Tensor:
+        """Which rows [N] of tokens [N, T] hold a stop string where the mask [N, T] is True."""
+        if self._stop is None:
+            return torch.zeros(len(action), dtype=torch.bool, device=action.device)
+        rows = zip(action.tolist(), mask.tolist(), strict=True)
+        found = [self._holds_stop([id_ for id_, real in zip(*row, strict=True) if real]) for row in rows]
+        return torch.tensor(found, device=action.device)
+
+    def _holds_stop(self, ids: Sequence[int]) -> bool:
+        return self._stop is not None and self._stop.search(self._codec.text(ids)) is not None
 
 
 __all__ = ["Prompts", "Replies", "Turns", "check_turns", "require_room"]

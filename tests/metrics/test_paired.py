@@ -59,7 +59,11 @@ def test_a_tie_is_half_a_win() -> None:
 
 @pytest.mark.parametrize(
     ("compare", "score", "given"),
-    [(compare_text, score_text, REPLIES), (compare_spans, score_spans, TAGS), (compare_classes, score_classes, CLASSES)],
+    [
+        (compare_text, score_text, REPLIES),
+        (compare_spans, score_spans, TAGS),
+        (compare_classes, score_classes, CLASSES),
+    ],
     ids=["text", "spans", "classes"],
 )
 def test_a_difference_is_that_of_the_reported_metrics(
