@@ -68,7 +68,7 @@ def run(config: DictConfig, console: Console) -> None:
 
 def rival(path: str, setup: pipeline.Setup, hardware: DictConfig) -> pipeline.Setup:
     """The setup of another checkpoint; UsageError where it is not of the same task."""
-    other = pipeline.checkpoint_setup(path, hardware, SEED)
+    other = pipeline.checkpoint_setup(str(artifact.find_checkpoint(path, "against")), hardware, SEED)
     mine, theirs = (str(one.config.task["_target_"]) for one in (setup, other))
     if mine != theirs:
         tasks = [one.config.options.task for one in (setup, other)]
