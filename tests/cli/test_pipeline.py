@@ -130,10 +130,11 @@ def test_stages_are_ordinary_runs(rlft: Any, world: Path, here: Path, tree: Call
     gain = {"metric": "accuracy", "over": "start", "by": "interval", "more_than": 0.0}
     words = ["task=classification", "model=tiny", "data=files", f"data.dir={world / 'classification'}"]
     words += ["hardware=cpu", "hardware.threads=1", "evaluation.bootstrap=200"]
+    fast = ["optim.lr=3e-3", "optim.head_lr=3e-3", "optim.max_batch_episodes=4"]
     stages = {
         "start": {"words": [*words, "algo=supervised", "passes=0"], "takes": [], "gain": None},
         "supervised": {
-            "words": [*words, "algo=supervised", "passes=40", "optim.lr=3e-3", "selection.every_passes=40"],
+            "words": [*words, "algo=supervised", "passes=20", "selection.every_passes=20", *fast],
             "takes": [],
             "gain": gain,
         },

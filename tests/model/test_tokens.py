@@ -17,6 +17,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausa
 from rlft_cli.episode import ILLEGAL_SCORE
 from rlft_cli.errors import RlftError
 from rlft_cli.model import Output
+from rlft_cli.model.lstm import LstmConfig, LstmLanguageModel
 from rlft_cli.model.tokens import TokenPolicy
 from rlft_cli.task import State
 
@@ -203,6 +204,38 @@ def test_begin_and_step_also_work_with_a_gradient() -> None:
     policy(observation, action).scores.logsumexp(-1).sum().backward()
     for name, weight in policy.named_parameters():
         torch.testing.assert_close(stepped[name], weight.grad, atol=1e-4, rtol=1e-4, msg=name)
+
+
+def lstm_body() -> nn.Module:
+    config = LstmConfig(
+        vocab_size=VOCABULARY, embedding_size=8, hidden_size=12, num_layers=1, bidirectional=False, dropout=0.0
+    )
+    return LstmLanguageModel(config)
+
+
+@pytest.mark.parametrize("make", [llama, gpt2, lstm_body])
+def test_finished_rows_leave_the_batch_and_the_others_stay_as_they_are(make: Callable[[], nn.Module]) -> None:
+    """Of 6 rows, 1, 0, 3 and 1 finish: those that leave are at least a quarter of what is left, and there is always a row."""
+    policy, observation, action = build(make, frozenset({"value"})), prompts([9, 1, 4]), replies(6, 6)
+    assert policy.value is not None
+    nn.init.normal_(policy.value.weight, generator=torch.Generator().manual_seed(1))
+    read = []
+    policy.body.register_forward_pre_hook(lambda _, __, given: read.append(len(given["input_ids"])), with_kwargs=True)
+    done = torch.zeros(6, 6, dtype=torch.bool)  # [t, N]
+    done[1:, 4], done[3:, 0:3], done[4:, 5] = True, True, True
+    with torch.no_grad():
+        cache, previous = policy.begin(observation, 2), torch.full((6,), -1)
+        for t in range(6):
+            state = State(t=t, previous=previous, length=torch.full((6,), 6), done=done[t])
+            output, cache = policy.step(cache, state)
+            known = policy(observation, action)
+            read.pop(), read.pop()
+            live = ~done[t]
+            torch.testing.assert_close(output.scores[live], known.scores[live, t], **CLOSE)
+            torch.testing.assert_close(output.value[live], known.value[live, t], **CLOSE)
+            assert output.scores.shape == (6, VOCABULARY) and output.value.shape == (6,)
+            previous = torch.where(live, action[:, t], 7)
+    assert read == [3, 6, 6, 2, 1, 1], "prompts, then the rows of t = 1 to 5: one of six is too few to leave"
 
 
 @pytest.mark.parametrize("make", [llama, gpt2])
