@@ -75,6 +75,8 @@ class TokenPolicy(nn.Module):
         self.stored_low = False  # whether the body's own weights are held in the precision of the forward pass
         self.illegal: Tensor
         self.register_buffer("illegal", illegal_tokens(codec, self.vocabulary), persistent=False)
+        self.prompt: nn.Parameter | None  # [S, D] vectors that are read before every prompt (tuning=prompt)
+        self.register_parameter("prompt", None)
         self.value = nn.Linear(body.config.hidden_size, 1) if "value" in reads else None
         if self.value is not None:
             nn.init.zeros_(self.value.weight)
@@ -161,14 +163,15 @@ class TokenPolicy(nn.Module):
         self, ids: Tensor, mask: Tensor, past: Any, *, keep: int, cached: bool
     ) -> tuple[Tensor, Tensor | None, Any]:
         """Read ids [N, L] after ``past``, mask [N, past + L]; scores [N, keep, V], hidden [N, keep, D], the cache."""
-        position = (mask.long().cumsum(1) - 1).clamp(min=0)[:, -ids.shape[1] :]
+        given, mask, read = self._inputs(ids, mask, past)
+        position = (mask.long().cumsum(1) - 1).clamp(min=0)[:, -read:]
         kind = ids.device.type
         low = self.stored_low and not torch.is_grad_enabled()
         # Places and not their number: a slice is not contiguous, for which torch copies the output layer for every row.
-        places = torch.arange(ids.shape[1] - keep, ids.shape[1], device=ids.device)
+        places = torch.arange(read - keep, read, device=ids.device)
         with torch.autocast(kind, enabled=torch.is_autocast_enabled(kind) and not low):
             output = self.body(
-                input_ids=ids,
+                **given,
                 attention_mask=mask.long(),
                 position_ids=position,
                 past_key_values=past,
@@ -195,6 +198,23 @@ class TokenPolicy(nn.Module):
             return None
         heads: Tensor = self.heads(hidden).float().unflatten(-1, (self.vocabulary, -1))
         return heads
+
+    def _inputs(self, ids: Tensor, mask: Tensor, past: Any) -> tuple[dict[str, Tensor], Tensor, int]:
+        """What the body reads of ids [N, L], the mask [N, S + past + L] with the soft prompt, and how many inputs that is."""
+        if self.prompt is None:
+            return {"input_ids": ids}, mask, ids.shape[1]
+        soft, limit = len(self.prompt), self.body.config.max_position_embeddings
+        mask = torch.cat([mask.new_ones(len(mask), soft), mask], dim=1)
+        if mask.shape[1] > limit:
+            raise RlftError(
+                f"the soft prompt of {soft} tokens, prompt and reply make {mask.shape[1]} tokens, the model reads {limit}; "
+                "lower tuning.length_tokens, task.max_prompt_tokens or task.max_reply_tokens"
+            )
+        if past is not None:
+            return {"input_ids": ids}, mask, ids.shape[1]
+        vectors = self.body.get_input_embeddings()(ids)
+        begin = self.prompt.to(vectors.dtype).expand(len(ids), -1, -1)
+        return {"inputs_embeds": torch.cat([begin, vectors], dim=1)}, mask, soft + ids.shape[1]
 
     def _value(self, hidden: Tensor | None) -> Tensor | None:
         if self.value is None or hidden is None:

@@ -279,6 +279,29 @@ def test_lora_may_wrap_the_body() -> None:
     torch.testing.assert_close(act(policy, observation, action), changed, **CLOSE)
 
 
+@pytest.mark.parametrize("samples", [1, 2])
+@pytest.mark.parametrize("make", [llama, gpt2])
+def test_a_soft_prompt_is_read_before_every_prompt(make: Callable[[], nn.Module], samples: int) -> None:
+    """Vectors of words 11 and 12 as the soft prompt are those words before each prompt, padded or not, acting or not."""
+    policy, observation, action = build(make, frozenset({"value"})), prompts([5, 2]), replies(2 * samples, 4)
+    words = torch.tensor([[11, 12], [11, 12]])
+    spelled = {
+        "id": observation["id"],
+        "prompt_ids": torch.cat([words, observation["prompt_ids"]], dim=1),
+        "prompt_mask": torch.cat([torch.ones(2, 2).bool(), observation["prompt_mask"]], dim=1),
+    }
+    expected = policy(spelled, action)
+    policy.prompt = nn.Parameter(policy.body.get_input_embeddings().weight[11:13].detach().clone())
+    found = policy(observation, action)
+    torch.testing.assert_close((found.scores, found.value), (expected.scores, expected.value), **CLOSE)
+    torch.testing.assert_close(act(policy, observation, action), expected.scores, **CLOSE)
+    found.scores.logsumexp(-1).sum().backward()
+    assert policy.prompt.grad is not None and policy.prompt.grad.abs().min() > 0
+    policy.prompt = nn.Parameter(torch.zeros(60, 32))
+    with pytest.raises(RlftError, match="make 68 tokens, the model reads 64"):
+        policy(observation, action)
+
+
 def test_half_precision_gives_finite_float_scores() -> None:
     policy, observation, action = build(llama, frozenset({"value"})), prompts([5, 2]), replies(4, 3)
     with torch.autocast("cpu", dtype=torch.bfloat16):
