@@ -133,7 +133,7 @@ class TokenPolicy(nn.Module):
     def step(self, cache: TokenCache, state: State) -> tuple[Output, TokenCache]:
         """Output of token ``state.t``, after reading ``state.previous`` [N], in which finished rows may hold any id.
 
-        Finished rows get zeros once they have left the batch (docs/decisions/0016).
+        Finished rows get zeros once they have left the batch (docs/decisions/0019).
         """
         if state.t == 0:
             return Output(scores=cache.scores, value=cache.value), cache
