@@ -80,16 +80,24 @@ def test_a_stage_without_gain_stops_the_pipeline(rlft: Any, presets: tuple[str, 
     done = rlft(*presets, "one:seed=99")
     done.refused(1, "stage one shows no gain, accuracy on dev: 0.3 [0.2, 0.4]", "the lower end must be above 0.5")
     assert len(trained) == 1 and not Path("line/two").exists()
-    rlft("pipeline", "resume=line").refused(1, "stage one shows no gain")
     rlft("pipeline", "resume=line", "one:seed=1").refused(2, "one has begun without it")
-    rlft("pipeline", "resume=line", "split=test").refused(2, "goes on as it was configured; leave out split")
-    rlft("pipeline", "resume=line", "two:pasess=1").refused(2, "did you mean passes?")
     shutil.rmtree("line/one")
     done = rlft("pipeline", "resume=line", "one:seed=1")
     assert done.status == 0, done
     assert [config.seed for config in trained] == [99, 1, 1]
 
 
+@pytest.mark.slow
+def test_a_stopped_pipeline_goes_on_as_it_was_configured(rlft: Any, presets: tuple[str, ...], trained: Trained) -> None:
+    rlft(*presets, "one:seed=99").refused(1, "stage one shows no gain")
+    rlft("pipeline", "resume=line").refused(1, "stage one shows no gain")
+    rlft("pipeline", "resume=line", "split=test").refused(2, "goes on as it was configured; leave out split")
+    rlft("pipeline", "resume=line", "two:pasess=1").refused(2, "did you mean passes?")
+    rlft("pipeline", "resume=line", "all:seed=1").refused(2, "one has begun without it")
+    assert len(trained) == 1
+
+
+@pytest.mark.slow
 def test_a_criterion_may_be_put_right(rlft: Any, presets: tuple[str, ...], trained: Trained) -> None:
     rlft(*presets, "stages.two.gain.metric=f1").refused(
         2, "there is no such metric; there are accuracy", "line/config.yaml"
