@@ -39,7 +39,8 @@ class Prompt:
                 f"tuning.length_tokens={len(policy.prompt)}"
             )
         if policy.prompt is None:
-            vectors: Tensor = policy.body.get_input_embeddings().weight
+            vectors = policy.body.get_input_embeddings().weight
+            assert isinstance(vectors, Tensor)
             known = (~policy.illegal).nonzero().squeeze(-1)
             chosen = known[torch.randperm(len(known))[: self.length_tokens]]
             policy.prompt = nn.Parameter(vectors[chosen].detach().clone())
