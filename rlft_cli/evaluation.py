@@ -13,10 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from rlft_cli.episode import demonstrate, rollout
-from rlft_cli.errors import RlftError
+from rlft_cli.errors import RlftError, UsageError
 from rlft_cli.explore.greedy import Greedy
 from rlft_cli.finite import require_finite
-from rlft_cli.metrics.bootstrap import Floats, Interval, bootstrap, ratio
+from rlft_cli.metrics.bootstrap import Floats, Interval, bootstrap, paired_difference, ratio
+from rlft_cli.metrics.paired import win_rate
 from rlft_cli.returns import action_log_prob
 from rlft_cli.reward import Batch, Reward
 from rlft_cli.sampler import budget_batches
@@ -28,8 +29,32 @@ class Evaluation:
     """What an evaluation found, in the order of the ids it was given."""
 
     predictions: list[Any]
+    references: list[Any]
+    rewards: Floats | None  # [n] of each episode
     metrics: dict[str, Interval]
     seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """One policy against another on the same examples."""
+
+    difference: dict[str, Interval]  # ours minus theirs, of the task's metrics and of the reward
+    win_rate: Interval | None  # share of examples on which ours earns more, a tie counting half; None without a reward
+
+
+def compare(task: Task, ours: Evaluation, theirs: Evaluation, seed: int, resamples: int) -> Comparison:
+    """Hold two evaluations against each other, each resample drawn for both; UsageError where the examples differ."""
+    if ours.references != theirs.references:
+        raise UsageError(
+            f"the two checkpoints make other examples of the same data ({len(ours.references)} and "
+            f"{len(theirs.references)}, or with other references); compare checkpoints of one task with the same task settings"
+        )
+    difference = task.compare(ours.predictions, theirs.predictions, ours.references, seed, resamples)
+    if ours.rewards is None or theirs.rewards is None:
+        return Comparison(difference=difference, win_rate=None)
+    difference["reward"] = paired_difference(ours.rewards, theirs.rewards, seed, resamples)
+    return Comparison(difference=difference, win_rate=win_rate(ours.rewards, theirs.rewards, seed, resamples))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,12 +130,19 @@ class Evaluator:
             paid = reward(action, mask, batch)
             earned[places] = paid.sum(1).cpu().numpy()
         predictions = [found[place] for place in range(len(ids))]
-        metrics = dict(self.task.score(predictions, self.task.references(ids), self.seed, self.resamples))
+        references = self.task.references(ids)
+        metrics = dict(self.task.score(predictions, references, self.seed, self.resamples))
         if reward is not None:
             metrics["reward"] = self._ratio(earned, np.ones(len(ids)))
         if self.task.decisions == "tokens":
             metrics |= self._likelihood(policy, ids)
-        return Evaluation(predictions=predictions, metrics=metrics, seconds=time.perf_counter() - start)
+        return Evaluation(
+            predictions=predictions,
+            references=references,
+            rewards=None if reward is None else earned,
+            metrics=metrics,
+            seconds=time.perf_counter() - start,
+        )
 
     def _likelihood(self, policy: nn.Module, ids: Sequence[int]) -> dict[str, Interval]:
         """log_likelihood: mean log-probability of the references' tokens in nats, ends included; perplexity = exp(-it)."""

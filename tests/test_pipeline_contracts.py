@@ -18,6 +18,7 @@ from rlft_cli.config import config_folder
 from rlft_cli.data import Splits
 from rlft_cli.data.sample import Sample
 from rlft_cli.episode import demonstrate
+from rlft_cli.errors import UsageError
 from rlft_cli.learner import learn
 from rlft_cli.options import Library, read_choices
 from rlft_cli.sources import read_target
@@ -176,11 +177,38 @@ def test_an_encoder_decoder_with_every_tuning(task: str, tuning: str, tmp_path: 
 @pytest.mark.parametrize("task", ["ner", "dialogue"])
 @pytest.mark.parametrize("tuning", options("tuning"))
 def test_every_tuning(tuning: str, task: str, tmp_path: Path) -> None:
-    setup, training = ready(*TASKS[task], "algo=supervised", *MODELS["tiny"], f"tuning={tuning}")
+    if traits("task", task)["decisions"] not in traits("tuning", tuning).get("decisions", ("tags", "tokens")):
+        pytest.skip("the tuning is not for such decisions")
+    # tiny's language model has no biases
+    model = MODELS["lstm" if (tuning, task) == ("bitfit", "dialogue") else "tiny"]
+    setup, training = ready(*TASKS[task], "algo=supervised", *model, f"tuning={tuning}")
     one_step(setup, training)
-    trained = {name.startswith("body.") for name, weight in setup.policy.named_parameters() if weight.requires_grad}
-    assert True in trained
+    trained = {name.partition(".")[0] for name, weight in setup.policy.named_parameters() if weight.requires_grad}
+    assert ("prompt" if tuning == "prompt" else "body") in trained
     same_after_saving(setup, tmp_path / "checkpoint", 1e-5 if tuning == "lora" else 0)
+
+
+def test_biases_alone_are_trained() -> None:
+    setup, _ = ready(*TASKS["ner"], "algo=supervised", *MODELS["tiny"], "tuning=bitfit")
+    kinds = {weight.requires_grad: name for name, weight in setup.policy.body.named_parameters()}
+    assert kinds[True].endswith(".bias") and kinds[False].endswith(".weight")
+    assert all(weight.requires_grad for name, weight in setup.policy.named_parameters() if not name.startswith("body."))
+    with pytest.raises(UsageError, match="this model has none; type tuning=lora"):
+        ready(*TASKS["dialogue"], "algo=supervised", *MODELS["tiny"], "tuning=bitfit")
+
+
+def test_a_soft_prompt_goes_on_from_a_checkpoint(tmp_path: Path) -> None:
+    words = [*TASKS["dialogue"], "algo=supervised", *MODELS["tiny"], "tuning=prompt", "tuning.length_tokens=3"]
+    setup, training = ready(*words)
+    one_step(setup, training)
+    (tmp_path / "run").mkdir()
+    setup.save_checkpoint(tmp_path / "run")
+    again, _ = ready(*words, f"init={tmp_path / 'run'}")
+    assert torch.equal(again.policy.prompt, setup.policy.prompt) and again.policy.prompt.requires_grad
+    with pytest.raises(UsageError, match=r"type tuning\.length_tokens=3"):
+        ready(*words, f"init={tmp_path / 'run'}", "tuning.length_tokens=4")
+    with pytest.raises(UsageError, match="needs a transformer"):
+        ready(*TASKS["dialogue"], "algo=supervised", *MODELS["lstm"], "tuning=prompt")
 
 
 @pytest.mark.parametrize("model", ["tiny", "lstm", "tiny_t5"])

@@ -114,7 +114,9 @@ def compared(algorithm: RewardModel, **parts: Any) -> Any:
 
 def preferred(beta: float = BETA, **parts: Any) -> Any:
     model = tiny()
-    settings = Dialogue(context_turns=1, max_prompt_tokens=16, max_reply_tokens=6, replies="all", language="en")
+    settings = Dialogue(
+        context_turns=1, max_prompt_tokens=16, max_reply_tokens=6, replies="all", language="en", stop=[]
+    )
     task = settings.build([], model.codec(None, texts()))
     ids = task.add(rows(32))
     return training(policy_of(model, task), task, Dpo(beta=beta), ids=ids, pairs=task.preferred, **parts)

@@ -7,7 +7,7 @@ import string
 from collections import Counter
 from collections.abc import Sequence
 
-from rlft_cli.metrics.bootstrap import Interval, bootstrap_mean
+from rlft_cli.metrics.bootstrap import Interval, bootstrap_mean, paired_difference
 from rlft_cli.metrics.text import Language, chinese_tokens, require_pairs
 
 _ARTICLE = re.compile(r"\b(a|an|the)\b")
@@ -56,10 +56,26 @@ def score_answers(
     }
 
 
+def compare_answers(
+    ours: Sequence[str], theirs: Sequence[str], references: Sequence[str], seed: int, resamples: int, language: Language
+) -> dict[str, Interval]:
+    """Differences, ours minus theirs, of the metrics of ``score_answers`` with paired 95 % bootstrap intervals."""
+    require_pairs(ours, references)
+    require_pairs(theirs, references)
+    found = {}
+    for name, measure in (("exact_match", exact_match), ("token_f1", token_f1)):
+        mine, other = (
+            [measure(text, reference, language) for text, reference in zip(texts, references, strict=True)]
+            for texts in (ours, theirs)
+        )
+        found[name] = paired_difference(mine, other, seed, resamples)
+    return found
+
+
 def answer_signatures(language: Language) -> dict[str, str]:
     """Say how exact_match and token_f1 are computed, in one line each, to stand beside every report."""
     how = "char|punct:no" if language == "zh" else "lower|punct:no|articles:no"
     return {"exact_match": f"em|refs:1|tok:{how}", "token_f1": f"f1|refs:1|tok:{how}"}
 
 
-__all__ = ["answer_signatures", "answer_tokens", "exact_match", "score_answers", "token_f1"]
+__all__ = ["answer_signatures", "answer_tokens", "compare_answers", "exact_match", "score_answers", "token_f1"]

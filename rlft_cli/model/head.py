@@ -150,7 +150,10 @@ def load_heads(policy: nn.Module, folder: Path) -> None:
     """
     if not (folder / HEADS_FILE).exists():
         return
-    stored, own = load_file(folder / HEADS_FILE), policy.state_dict()
+    stored = load_file(folder / HEADS_FILE)
+    if "prompt" in stored:  # a soft prompt of tuning=prompt, which a policy over tokens reads where it has one
+        policy.register_parameter("prompt", nn.Parameter(stored["prompt"]))
+    own = policy.state_dict()
     wrong = [k for k, v in stored.items() if k in own and own[k].shape != v.shape]
     if wrong:
         raise RlftError(

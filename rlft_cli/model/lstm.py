@@ -52,6 +52,10 @@ class LstmState:
         self.hidden = self.hidden.repeat_interleave(repeats, dim=1)
         self.cell = self.cell.repeat_interleave(repeats, dim=1)
 
+    def batch_select_indices(self, indices: Tensor) -> None:
+        """Keep these episodes only."""
+        self.hidden, self.cell = self.hidden[:, indices], self.cell[:, indices]
+
 
 @dataclass(frozen=True, kw_only=True)
 class LstmOutput:

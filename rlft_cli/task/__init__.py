@@ -23,6 +23,9 @@ class State:
     previous: Tensor  # [N] int64, the last action; -1 before the first
     length: Tensor  # [N] int64, how many decisions the episode has, or its horizon
     done: Tensor  # [N] bool
+    recent: Tensor | None = (
+        None  # [N, W] int64, the last actions, -1 before the first; where the task looks back at them
+    )
 
 
 class Task(Protocol):
@@ -86,6 +89,12 @@ class Task(Protocol):
         self, predictions: Sequence[Any], references: Sequence[Any], seed: int, resamples: int
     ) -> dict[str, dict[str, float]]:
         """Metrics with 95 % bootstrap intervals: {name: {"value":, "low":, "high":}}."""
+        ...
+
+    def compare(
+        self, ours: Sequence[Any], theirs: Sequence[Any], references: Sequence[Any], seed: int, resamples: int
+    ) -> dict[str, dict[str, float]]:
+        """Differences, ours minus theirs, of the metrics of ``score``, with paired 95 % bootstrap intervals."""
         ...
 
     def details(self, predictions: Sequence[Any], references: Sequence[Any]) -> dict[str, Any]:

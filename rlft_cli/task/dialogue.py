@@ -8,11 +8,12 @@ from typing import Annotated, ClassVar, Literal
 
 from rlft_cli.errors import RlftError
 from rlft_cli.metrics.bootstrap import Interval
-from rlft_cli.metrics.text import score_text, signatures
+from rlft_cli.metrics.text import compare_text, score_text, signatures
 from rlft_cli.model import Codec
 from rlft_cli.task import Decisions, Row
 from rlft_cli.task.prompts import TurnsPrompt, check_turns
 from rlft_cli.task.replies import Draft, LeftOut, ReplyTask, Turns, reply_action, require_room
+from rlft_cli.task.stops import Stops
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +29,7 @@ class Dialogue:
     max_reply_tokens: Annotated[int, "[1, inf)"]
     replies: Literal["all", "last"]
     language: Literal["en", "zh"]
+    stop: list[str]
 
     def fit(self, rows: Sequence[Row]) -> list[str]:
         """No labels: the actions are the tokens of the model."""
@@ -36,7 +38,7 @@ class Dialogue:
     def build(self, labels: list[str], codec: Codec) -> ReplyTask:
         """Bind to a codec; UsageError where prompt and reply are longer than the model reads."""
         require_room(self.max_prompt_tokens, self.max_reply_tokens, codec)
-        return ReplyTask(self, codec)
+        return ReplyTask(self, codec, self.stop)
 
     def drafts(self, rows: Sequence[Row], codec: Codec, left_out: LeftOut) -> list[Draft]:
         """An episode of each assistant turn that answers something, or of the last one; a row may have none.
@@ -50,11 +52,12 @@ class Dialogue:
             ends = [n for n, turn in enumerate(row["turns"]) if _answers(row["turns"], n)]
             for n in ends if self.replies == "all" and rejected is None else ends[-1:]:
                 found.append((row["origin"], row["turns"][:n], row["turns"][n]["content"].strip(), rejected))
-        texts = [reply for _, _, *pair in found for reply in pair if reply is not None]
+        stops = Stops(self.stop, codec)
+        texts = [stops.learned(reply) for _, _, *pair in found for reply in pair if reply is not None]
         ids = iter(codec.text_ids(texts) if texts else [])
 
         def action() -> list[int]:
-            return reply_action(codec, next(ids), self.max_reply_tokens, left_out)
+            return reply_action(codec, next(ids), self.max_reply_tokens, left_out, stops)
 
         return [
             Draft(
@@ -83,6 +86,12 @@ class Dialogue:
     ) -> dict[str, Interval]:
         """BLEU, ROUGE-L, chrF, distinct-1, distinct-2, repetition and length."""
         return score_text(predictions, references, seed, resamples, self.language)
+
+    def compare(
+        self, ours: Sequence[str], theirs: Sequence[str], references: Sequence[str], seed: int, resamples: int
+    ) -> dict[str, Interval]:
+        """Differences, ours minus theirs, of the metrics of ``score``, with paired 95 % bootstrap intervals."""
+        return compare_text(ours, theirs, references, seed, resamples, self.language)
 
     def signatures(self) -> dict[str, str]:
         """How BLEU, chrF and ROUGE-L were computed, for reports."""

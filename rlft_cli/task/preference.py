@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from rlft_cli.errors import RlftError
-from rlft_cli.metrics.bootstrap import bootstrap_mean
+from rlft_cli.metrics.bootstrap import bootstrap_mean, paired_difference
 from rlft_cli.model import Codec
 from rlft_cli.task import Decisions, Row, State
 from rlft_cli.task.prompts import TurnsPrompt, check_turns
@@ -99,7 +99,7 @@ class PreferenceTask:
 
     def _reply(self, ids: list[int]) -> list[int]:
         """Reply ids with their end; a reply of which nothing can be written is read as silence."""
-        return reply_action(self.codec, ids, self.settings.max_reply_tokens, self.left_out) or [self.codec.eos_id]
+        return reply_action(self.codec, ids, self.settings.max_reply_tokens, self.left_out, None) or [self.codec.eos_id]
 
     def cost(self, ids: Sequence[int]) -> list[int]:
         """Input tokens of each comparison: the prompt is read with each reply."""
@@ -163,6 +163,13 @@ class PreferenceTask:
         if not right:
             raise RlftError("nothing to score: 0 comparisons were given, at least 1 was expected; is the split empty?")
         return {"accuracy": bootstrap_mean(right, seed, resamples)}
+
+    def compare(
+        self, ours: Sequence[Any], theirs: Sequence[Any], references: Sequence[Any], seed: int, resamples: int
+    ) -> dict[str, dict[str, float]]:
+        """Differences, ours minus theirs, of the metrics of ``score``, with paired 95 % bootstrap intervals."""
+        right = [[float(p == r) for p, r in zip(answers, references, strict=True)] for answers in (ours, theirs)]
+        return {"accuracy": paired_difference(right[0], right[1], seed, resamples)}
 
     def details(self, predictions: Sequence[Any], references: Sequence[Any]) -> dict[str, Any]:
         """What was left out of all rows so far."""

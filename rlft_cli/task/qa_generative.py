@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
-from rlft_cli.metrics.answers import answer_signatures, score_answers
+from rlft_cli.metrics.answers import answer_signatures, compare_answers, score_answers
 from rlft_cli.metrics.bootstrap import Interval
-from rlft_cli.metrics.text import score_text, signatures
+from rlft_cli.metrics.text import compare_text, score_text, signatures
 from rlft_cli.model import Codec
 from rlft_cli.task import Decisions, Row
 from rlft_cli.task.replies import Draft, LeftOut, ReplyTask, Turns, require_room
@@ -56,6 +56,14 @@ class QaGenerative:
         """Exact match and token F1 beside what every written text is scored by."""
         return score_answers(predictions, references, seed, resamples, self.language) | score_text(
             predictions, references, seed, resamples, self.language
+        )
+
+    def compare(
+        self, ours: Sequence[str], theirs: Sequence[str], references: Sequence[str], seed: int, resamples: int
+    ) -> dict[str, Interval]:
+        """Differences, ours minus theirs, of the metrics of ``score``, with paired 95 % bootstrap intervals."""
+        return compare_answers(ours, theirs, references, seed, resamples, self.language) | compare_text(
+            ours, theirs, references, seed, resamples, self.language
         )
 
     def signatures(self) -> dict[str, str]:

@@ -13,6 +13,7 @@ from rlft_cli.errors import RlftError, UsageError
 from rlft_cli.metrics.bootstrap import Interval
 from rlft_cli.model import Codec
 from rlft_cli.task import Decisions, Row, State
+from rlft_cli.task.stops import Stops
 
 SAMPLES = 10  # replies that a result shows
 Keep = Literal["begin", "end"]
@@ -51,6 +52,11 @@ class Writing(Protocol):
     primary: ClassVar[str]
 
     @property
+    def max_prompt_tokens(self) -> int:
+        """Most tokens of a prompt."""
+        ...
+
+    @property
     def max_reply_tokens(self) -> int:
         """The horizon of an episode."""
         ...
@@ -73,6 +79,12 @@ class Writing(Protocol):
         """Metrics of replies with 95 % bootstrap intervals."""
         ...
 
+    def compare(
+        self, ours: Sequence[str], theirs: Sequence[str], references: Sequence[str], seed: int, resamples: int
+    ) -> dict[str, Interval]:
+        """Differences of the metrics of two systems' replies with paired 95 % bootstrap intervals."""
+        ...
+
     def signatures(self) -> dict[str, str]:
         """How the metrics were computed."""
         ...
@@ -83,8 +95,9 @@ class ReplyTask:
 
     decisions: ClassVar[Decisions] = "tokens"
 
-    def __init__(self, writing: Writing, codec: Codec) -> None:
+    def __init__(self, writing: Writing, codec: Codec, stop: Sequence[str] = ()) -> None:
         self.writing, self.codec = writing, codec
+        self.stops = Stops(stop, codec)
         self.rows, self.primary = writing.rows, writing.primary
         self.labels: list[str] = []
         self.left_out = LeftOut()
@@ -134,17 +147,23 @@ class ReplyTask:
             previous=torch.full_like(like, -1),
             length=torch.full_like(like, self.writing.max_reply_tokens),
             done=torch.zeros_like(like, dtype=torch.bool),
+            recent=like[:, None].new_full((len(like), self.stops.look_back), -1) if self.stops.texts else None,
         )
 
     def step(self, state: State, action: Tensor) -> State:
-        """Append a token to each reply [N]; eos and the horizon end it."""
+        """Append a token to each reply [N]; eos, a stop string and the horizon end it."""
         t = state.t + 1
         done = state.done | (action == self.codec.eos_id) | (t >= state.length)
-        return State(t=t, previous=action, length=state.length, done=done)
+        recent = state.recent
+        if recent is not None:
+            recent = torch.cat([recent[:, 1:], action[:, None]], dim=1)
+            done = done | self.stops.stopped(recent, (recent >= 0) & ~done[:, None])
+        return State(t=t, previous=action, length=state.length, done=done, recent=recent)
 
     def truncated(self, action: Tensor, mask: Tensor) -> Tensor:
-        """Which replies [N] the horizon stopped: the last decision of ``action`` [N, T] is not eos."""
-        return ~((action == self.codec.eos_id) & mask).any(1)
+        """Which replies [N] the horizon stopped: ``action`` [N, T] holds neither eos nor a stop string."""
+        ended = ((action == self.codec.eos_id) & mask).any(1)
+        return ~(ended | self.stops.stopped(action, mask & ~ended[:, None]))
 
     def demonstration(self, ids: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Reference replies [B, T] int64 and their mask [B, T]; a cut reply has no eos: no end is taught there."""
@@ -180,20 +199,27 @@ class ReplyTask:
         return [self._episodes[n].reference for n in ids]
 
     def decode(self, action: Tensor, mask: Tensor, ids: Sequence[int]) -> list[str]:
-        """Text of each reply of ``action`` [len(ids), T] up to its eos."""
-        texts = []
-        for row, real in zip(action.tolist(), mask.tolist(), strict=True):
-            reply = [token for token, exists in zip(row, real, strict=True) if exists]
-            if self.codec.eos_id in reply:
-                reply = reply[: reply.index(self.codec.eos_id)]
-            texts.append(self.codec.text(reply).strip())
-        return texts
+        """Text of each reply of ``action`` [len(ids), T] up to its eos or the first stop string."""
+        rows = zip(action.tolist(), mask.tolist(), strict=True)
+        return [self.text([token for token, real in zip(*row, strict=True) if real]).strip() for row in rows]
+
+    def text(self, ids: Sequence[int]) -> str:
+        """Text of reply ids up to eos or the first stop string."""
+        said = list(ids)
+        end = said.index(self.codec.eos_id) if self.codec.eos_id in said else len(said)
+        return self.stops.before(self.codec.text(said[:end]))
 
     def score(
         self, predictions: Sequence[Any], references: Sequence[Any], seed: int, resamples: int
     ) -> dict[str, dict[str, float]]:
         """The metrics of the task, with 95 % bootstrap intervals."""
         return self.writing.score(predictions, references, seed, resamples)
+
+    def compare(
+        self, ours: Sequence[Any], theirs: Sequence[Any], references: Sequence[Any], seed: int, resamples: int
+    ) -> dict[str, dict[str, float]]:
+        """Differences, ours minus theirs, of the metrics of ``score``, with paired 95 % bootstrap intervals."""
+        return self.writing.compare(ours, theirs, references, seed, resamples)
 
     def details(self, predictions: Sequence[Any], references: Sequence[Any]) -> dict[str, Any]:
         """The first replies beside their references, and what was left out of all rows so far."""
@@ -239,14 +265,18 @@ def writable(codec: Codec, ids: Sequence[int], left_out: LeftOut) -> list[int]:
     return known
 
 
-def reply_action(codec: Codec, ids: Sequence[int], horizon: int, left_out: LeftOut) -> list[int]:
-    """Reply ids and eos, cut at the horizon; none where nothing of the reply can be written, for silence is no lesson."""
+def reply_action(codec: Codec, ids: Sequence[int], horizon: int, left_out: LeftOut, stops: Stops | None) -> list[int]:
+    """Reply ids and eos, cut at the horizon; none where nothing of the reply can be written, for silence is no lesson.
+
+    A stop string stands in the place of eos.
+    """
     known = writable(codec, ids, left_out)
     if not known:
         left_out.silent_replies += 1
         return []
-    left_out.cut_replies += len(known) >= horizon
-    return [*known, codec.eos_id][:horizon]
+    action = known if stops is not None and stops.hold(known) else [*known, codec.eos_id]
+    left_out.cut_replies += len(action) > horizon
+    return action[:horizon]
 
 
 def longest_part(prompt_of: Callable[[str], list[int]], text: str, limit: int, keep: Keep) -> list[int] | None:

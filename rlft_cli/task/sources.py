@@ -30,7 +30,7 @@ class SourcePrompt:
             Draft(
                 prompt=self.prompt(row, codec, left_out),
                 turns=self.turns(row),
-                action=reply_action(codec, ids, self.max_reply_tokens, left_out),
+                action=reply_action(codec, ids, self.max_reply_tokens, left_out, None),
                 reference=target,
                 origin=row["origin"],
             )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
 from rlft_cli.metrics.bootstrap import Interval
-from rlft_cli.metrics.text import rouge_signatures, score_rouge, score_text, signatures
+from rlft_cli.metrics.text import compare_rouge, compare_text, rouge_signatures, score_rouge, score_text, signatures
 from rlft_cli.model import Codec
 from rlft_cli.task import Decisions, Row
 from rlft_cli.task.replies import Draft, LeftOut, ReplyTask, Turns, require_room
@@ -55,6 +55,14 @@ class Summarisation:
         """ROUGE-1 and ROUGE-2 beside what every written text is scored by."""
         return score_text(predictions, references, seed, resamples, self.language) | score_rouge(
             predictions, references, seed, resamples, self.language
+        )
+
+    def compare(
+        self, ours: Sequence[str], theirs: Sequence[str], references: Sequence[str], seed: int, resamples: int
+    ) -> dict[str, Interval]:
+        """Differences, ours minus theirs, of the metrics of ``score``, with paired 95 % bootstrap intervals."""
+        return compare_rouge(ours, theirs, references, seed, resamples, self.language) | compare_text(
+            ours, theirs, references, seed, resamples, self.language
         )
 
     def signatures(self) -> dict[str, str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
 from rlft_cli.metrics.bootstrap import Interval
-from rlft_cli.metrics.text import score_text, signatures
+from rlft_cli.metrics.text import compare_text, score_text, signatures
 from rlft_cli.model import Codec
 from rlft_cli.task import Decisions, Row
 from rlft_cli.task.replies import Draft, LeftOut, ReplyTask, Turns, require_room
@@ -54,6 +54,12 @@ class Translation:
     ) -> dict[str, Interval]:
         """BLEU, chrF, ROUGE-L, distinct-1, distinct-2, repetition and length."""
         return score_text(predictions, references, seed, resamples, self.language)
+
+    def compare(
+        self, ours: Sequence[str], theirs: Sequence[str], references: Sequence[str], seed: int, resamples: int
+    ) -> dict[str, Interval]:
+        """Differences, ours minus theirs, of the metrics of ``score``, with paired 95 % bootstrap intervals."""
+        return compare_text(ours, theirs, references, seed, resamples, self.language)
 
     def signatures(self) -> dict[str, str]:
         """How BLEU, chrF and ROUGE-L were computed, for reports."""

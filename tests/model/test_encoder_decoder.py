@@ -64,7 +64,7 @@ def test_a_single_source_is_read_as_t5_was_trained_and_turns_have_their_roles(fo
     ids = task.add([{"source": "ja nein", "target": "yes no", "origin": "f:1"}])
     assert words(task, task.collate(ids)["prompt_ids"][0]) == "translate ja nein </s>"
     assert words(task, task.demonstration(ids)[0][0]) == "yes no </s>"
-    talk = Dialogue(context_turns=3, max_prompt_tokens=16, max_reply_tokens=4, replies="all", language="en")
+    talk = Dialogue(context_turns=3, max_prompt_tokens=16, max_reply_tokens=4, replies="all", language="en", stop=[])
     said = talk.build([], codec)
     turns = [{"role": role, "content": text} for role, text in (("user", "ja"), ("assistant", "yes"), ("user", "nein"))]
     ids = said.ask([{"turns": turns, "origin": "f:1"}, {"turns": turns[:1], "origin": "f:2"}])

@@ -16,7 +16,7 @@ from rlft_cli.model.vocabulary import LstmCodec
 from rlft_cli.task.dialogue import Dialogue
 from rlft_cli.task.replies import ReplyTask
 
-SETTINGS = Dialogue(context_turns=3, max_prompt_tokens=12, max_reply_tokens=4, replies="all", language="en")
+SETTINGS = Dialogue(context_turns=3, max_prompt_tokens=12, max_reply_tokens=4, replies="all", language="en", stop=[])
 WORDS = "a b c d e f g h i j k l m n o p q r s t u v w x y z"
 
 
@@ -243,3 +243,53 @@ def test_real_dialogues_become_episodes(name: str, language: Any) -> None:
     whole = [n for n in range(len(ids)) if not task.truncated(action, mask)[n]]
     same = [decoded[n].replace(" ", "") == references[n].replace(" ", "") for n in whole]
     assert sum(same) > 0.97 * len(same) and task.left_out.unknown_tokens == 0
+
+
+# -- stop strings ----------------------------------------------------------------------------------------------------
+
+
+def taken(task: ReplyTask, texts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Actions and mask of stepping along texts (``.`` is eos) until every episode is done."""
+    ids = [
+        [task.codec.eos_id if word == "." else task.codec.text_ids([word])[0][0] for word in t.split()] for t in texts
+    ]
+    prompts = task.ask([row("a") for _ in texts])
+    state = task.reset(task.collate(prompts), 1)
+    action, mask = [], []
+    while not bool(state.done.all()):
+        now = torch.tensor([reply[min(state.t, len(reply) - 1)] for reply in ids])
+        action.append(now)
+        mask.append(~state.done)
+        state = task.step(state, now)
+    return torch.stack(action, 1), torch.stack(mask, 1)
+
+
+def test_a_stop_string_ends_a_reply_and_is_not_part_of_it() -> None:
+    task = bound(replace(SETTINGS, max_reply_tokens=6, stop=["c d", "z"]))
+    action, mask = taken(task, ["a c d b b b", "d c d d d d", "a b .", "c a d c b d", "z", "a b c d"])
+    assert mask.sum(1).tolist() == [3, 3, 3, 6, 1, 4]
+    assert task.decode(action, mask, list(range(6))) == ["a", "d", "a b", "c a d c b d", "", "a b"]
+    assert task.truncated(action, mask).tolist() == [False, False, False, True, False, False]
+    assert task.text(task.codec.text_ids(["a c d"])[0]).strip() == "a"
+
+
+def test_what_comes_after_the_end_of_a_reply_does_not_stop_it() -> None:
+    task = bound(replace(SETTINGS, max_reply_tokens=6, stop=["c d"]))
+    action, mask = taken(task, ["c . d", "a b a b a b"])
+    assert mask.sum(1).tolist() == [2, 6] and task.truncated(action, mask).tolist() == [False, True]
+
+
+def test_a_reference_is_learned_up_to_its_stop_string() -> None:
+    task = bound(replace(SETTINGS, max_reply_tokens=6, stop=["c d"]))
+    ids = task.add([row("a", "b c d e"), row("a", "b c")])
+    action, mask = task.demonstration(ids)
+    words = [task.codec.text(reply[real].tolist()) for reply, real in zip(action, mask, strict=True)]
+    assert [text.strip() for text in words] == ["b c d", "b c"]
+    assert mask.sum(1).tolist() == [3, 3], "eos is learned where no stop string stands for it"
+    assert task.references(ids) == ["b c d e", "b c"], "scored whole"
+    assert task.truncated(action, mask).tolist() == [False, False]
+
+
+def test_an_empty_stop_string_is_refused() -> None:
+    with pytest.raises(UsageError, match="empty text"):
+        bound(replace(SETTINGS, stop=["a", ""]))
