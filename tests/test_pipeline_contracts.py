@@ -45,7 +45,11 @@ TASKS = {
     "ner": ["task=ner"],
     "classification": ["task=classification"],
     "dialogue": ["task=dialogue", "task.max_prompt_tokens=32", "task.max_reply_tokens=6"],
+    "goal_dialogue": ["task=goal_dialogue", "task.users_per_goal=1", "task.max_turns=8"],
 }
+OWN = {
+    "goal_dialogue": ["model=mlp", "model.hidden_width=8", "model.head_width=8"]
+}  # a task without text has its own model
 SAMPLE = {"ner": "tagged_words", "classification": "labelled_text", "dialogue": "dialogue"}
 
 
@@ -122,7 +126,7 @@ def test_every_task_with_every_algorithm(task: str, algo: str, tmp_path: Path) -
     """As composed, recipes included, on model=tiny: a step, a checkpoint, and a resume state that loads."""
     if traits("task", task)["decisions"] not in traits("algo", algo)["decisions"]:
         pytest.skip("the algorithm is not for such decisions")
-    words = [*TASKS[task], f"algo={algo}", *MODELS["tiny"], "tuning=full"]
+    words = [*TASKS[task], f"algo={algo}", *OWN.get(task, MODELS["tiny"]), "tuning=full"]
     source = LIBRARY.option("algo", algo)
     assert source is not None
     if any(choice.option == "logged" for choice in read_choices(source) or []):
@@ -135,7 +139,7 @@ def test_every_task_with_every_algorithm(task: str, algo: str, tmp_path: Path) -
     assert differences(training.state_dict(), again.state_dict()) == []
 
 
-@pytest.mark.parametrize("task", options("task"))
+@pytest.mark.parametrize("task", [task for task in options("task") if task not in OWN])
 def test_every_task_with_an_lstm(task: str, tmp_path: Path) -> None:
     setup, training = ready(*TASKS[task], "algo=reinforce", *MODELS["lstm"], "tuning=full")
     one_step(setup, training)
@@ -175,22 +179,19 @@ def test_additions_to_a_language_model_in_bf16(model: str, tmp_path: Path) -> No
 def home(group: str, name: str) -> str:
     """A task that an option is for."""
     able = traits(group, name).get("decisions")
-    kind = {"ner": "tags", "classification": "classes", "dialogue": "tokens"}
-    return next(task for task in ("ner", "classification", "dialogue") if able is None or kind[task] in able)
+    kind = {"ner": "tags", "classification": "classes", "dialogue": "tokens", "goal_dialogue": "acts"}
+    return next(task for task in kind if able is None or kind[task] in able)
 
 
 @pytest.mark.parametrize("algo", ["dqn", "reinforce"])
 @pytest.mark.parametrize("reward", options("reward"))
 def test_every_reward(reward: str, algo: str) -> None:
-    words = [
-        *TASKS[home("reward", reward) if reward != "weighted_sum" else "dialogue"],
-        f"algo={algo}",
-        f"reward={reward}",
-    ]
+    task = home("reward", reward) if reward != "weighted_sum" else "dialogue"
+    words = [*TASKS[task], f"algo={algo}", f"reward={reward}", *OWN.get(task, MODELS["tiny"])]
     dialogue = "task=dialogue" in words
     if algo == "dqn" and not dialogue:
         words += ["algo.loss_kind=huber", "algo.gamma=1"]  # rewards that are no 0 or 1, some of them of whole sentences
-    setup, training = ready(*words, *MODELS["tiny"], "tuning=full")
+    setup, training = ready(*words, "tuning=full")
     one_step(setup, training)
     assert training.counts.reaction_decisions > 0
 
@@ -200,12 +201,15 @@ def test_every_exploration(explore: str) -> None:
     algo = "reinforce" if traits("explore", explore)["on_policy"] else "dqn"
     for task in ("ner", "classification"):
         one_step(*ready(*TASKS[task], f"algo={algo}", f"explore={explore}", *MODELS["tiny"], "tuning=full"))
+    if "acts" in traits("explore", explore)["decisions"]:
+        one_step(*ready(*TASKS["goal_dialogue"], f"algo={algo}", f"explore={explore}", *OWN["goal_dialogue"]))
 
 
 @pytest.mark.parametrize("memory", options("memory"))
-@pytest.mark.parametrize("task", ["ner", "dialogue"])
+@pytest.mark.parametrize("task", ["ner", "dialogue", "goal_dialogue"])
 def test_every_memory(memory: str, task: str) -> None:
-    setup, training = ready(*TASKS[task], "algo=dqn", f"memory={memory}", *MODELS["tiny"], "tuning=full")
+    model = OWN.get(task, MODELS["tiny"])
+    setup, training = ready(*TASKS[task], "algo=dqn", f"memory={memory}", *model, "tuning=full")
     one_step(setup, training)
     again = pipeline.main_training(setup)
     again.load_state_dict(training.state_dict())
@@ -237,7 +241,8 @@ def test_the_seed_decides_everything(task: str) -> None:
     """Same words, same weights; another seed, others. Vocabularies that are built from the data are built alike."""
 
     def trained(seed: int) -> dict[str, torch.Tensor]:
-        setup, training = ready(*TASKS[task], "algo=reinforce", *MODELS["tiny"], "tuning=full", f"seed={seed}")
+        model = OWN.get(task, MODELS["tiny"])
+        setup, training = ready(*TASKS[task], "algo=reinforce", *model, "tuning=full", f"seed={seed}")
         one_step(setup, training)
         return weights(setup.policy)
 

@@ -448,9 +448,7 @@ def test_the_pages_are_written_once_and_then_agree(pages: Path) -> None:
     assert text.endswith("<!-- /table:speed -->\nend\n")
     lines = (pages / "docs/feedback.md").read_text().splitlines()
     assert lines[1] == "| WNUT-17 | strict span F1 | less than all labels | used | time |"
-    assert lines[5].startswith(
-        "| dqn | **0.500** [0.400, 0.600], 3 seeds | -10.0 points | 5 labels + 600"
-    )
+    assert lines[5].startswith("| dqn | **0.500** [0.400, 0.600], 3 seeds | -10.0 points | 5 labels + 600")
     assert readme.main([*words, "--check"]) == 0
     (pages / "README.md").write_text(text.replace("**0.400**", "**0.900**"))
     with pytest.raises(RlftError, match="differs"):

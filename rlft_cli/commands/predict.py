@@ -78,6 +78,8 @@ def _answer(decisions: str, row: Row, answer: Any) -> dict[str, Any]:
         return {"words": words, "tags": answer, "entities": found}
     if decisions == "classes":
         return {"text": row["text"], "label": answer}
+    if decisions == "acts":
+        return {"constraints": {one["slot"]: one["value"] for one in row["constraints"]}, "outcome": answer}
     return {"turns": row["turns"], "reply": answer}
 
 

@@ -38,6 +38,10 @@ def run(config: DictConfig, console: Console) -> None:
     output = artifact.new_file("output", config.output)
     assert output is not None  # it must be given
     setup = pipeline.checkpoint_setup(config.checkpoint, config.hardware, config.seed)
+    if setup.task.decisions == "acts":
+        raise UsageError(
+            "logs hold what was done in answer to a text, and task=goal_dialogue reads none; give a checkpoint of another task"
+        )
     splits = splits_of(config, setup)
     for message in dict.fromkeys(splits.messages):
         console.line(message)

@@ -12,9 +12,19 @@ from typing import Any
 from rlft_cli.data.table import Table, fault, named, shown
 
 Row = dict[str, Any]
-ROWS = ("tagged_words", "labelled_text", "dialogue")
-TASK_OF = {"tagged_words": "task=ner", "labelled_text": "task=classification", "dialogue": "task=dialogue"}
-FIELDS_OF = {"tagged_words": "words, tags", "labelled_text": "text, label", "dialogue": "turns"}
+ROWS = ("tagged_words", "labelled_text", "dialogue", "goals")
+TASK_OF = {
+    "tagged_words": "task=ner",
+    "labelled_text": "task=classification",
+    "dialogue": "task=dialogue",
+    "goals": "task=goal_dialogue",
+}
+FIELDS_OF = {
+    "tagged_words": "words, tags",
+    "labelled_text": "text, label",
+    "dialogue": "turns",
+    "goals": "constraints, requests",
+}
 _INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zs", "Zl", "Zp", "Mn", "Me"})
 
 
@@ -43,13 +53,18 @@ def text_of(rows: str, row: Row) -> str:
         return " ".join(row["words"])
     if rows == "dialogue":
         return "\n".join(f"{turn['role']}: {turn['content']}" for turn in row["turns"])
+    if rows == "goals":
+        wanted = ", ".join(f"{one['slot']}={one['value']}" for one in row["constraints"])
+        return f"{wanted}; {', '.join(row['requests'])}"
     return str(row["text"])
 
 
 def labels_of(rows: str, row: Row) -> list[str]:
-    """Labels of a canonical row: the entity type of each tag but O, or the class."""
+    """Labels of a canonical row: the entity type of each tag but O, the class, or the slots and requests of a goal."""
     if rows == "tagged_words":
         return [tag[2:] for tag in row["tags"] if tag != "O"]
+    if rows == "goals":
+        return [*(one["slot"] for one in row["constraints"]), *row["requests"]]
     return [row["label"]] if rows == "labelled_text" else []
 
 
@@ -98,6 +113,8 @@ def _rows_that_fit(columns: list[str]) -> str | None:
     there = set(columns)
     if "turns" in there:
         return "dialogue"
+    if {"constraints", "requests"} <= there:
+        return "goals"
     if there & {"words", "tokens"} and there & {"tags", "ner_tags"}:
         return "tagged_words"
     return "labelled_text" if {"text", "label"} <= there else None

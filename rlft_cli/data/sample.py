@@ -12,7 +12,7 @@ from rlft_cli.data.locate import find_split, no_split, read_file
 from rlft_cli.data.splits import Choice, assemble, require_known
 from rlft_cli.data.table import Table
 
-_FOLDERS = {"tagged_words": "ner", "labelled_text": "classification", "dialogue": "dialogue"}
+_FOLDERS = {"tagged_words": "ner", "labelled_text": "classification", "dialogue": "dialogue", "goals": "goal_dialogue"}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,17 +13,25 @@ from datasets import Dataset
 from rlft_cli.data import Splits
 from rlft_cli.data.checks import ROWS, Check, ColumnNames, Part, Row, labelled_text, labels_of, line_of, text_of
 from rlft_cli.data.dialogue import dialogue
+from rlft_cli.data.goals import goals
 from rlft_cli.data.table import Table, named, shown
 from rlft_cli.data.tagged import tagged_words
 from rlft_cli.errors import RlftError, UsageError
 
-_CHECKS: dict[str, Check] = {"tagged_words": tagged_words, "labelled_text": labelled_text, "dialogue": dialogue}
+_CHECKS: dict[str, Check] = {
+    "tagged_words": tagged_words,
+    "labelled_text": labelled_text,
+    "dialogue": dialogue,
+    "goals": goals,
+}
 _TURN = pa.struct([("role", pa.string()), ("content", pa.string())])
+_WANTED = pa.struct([("slot", pa.string()), ("value", pa.string())])
 _WORDS = pa.list_(pa.string())
 _SCHEMAS = {
     "tagged_words": pa.schema([("words", _WORDS), ("tags", _WORDS), ("origin", pa.string())]),
     "labelled_text": pa.schema([("text", pa.string()), ("label", pa.string()), ("origin", pa.string())]),
     "dialogue": pa.schema([("turns", pa.list_(_TURN)), ("origin", pa.string())]),
+    "goals": pa.schema([("constraints", pa.list_(_WANTED)), ("requests", _WORDS), ("origin", pa.string())]),
 }
 
 

@@ -69,12 +69,12 @@ def word_count(kind: str, row: Row) -> int:
     """Words of a row: as given where they are tagged, else runs without blanks and single Chinese characters."""
     if kind == "tagged_words":
         return len(row["words"])
-    contents = [turn["content"] for turn in row["turns"]] if kind == "dialogue" else [row["text"]]
+    contents = [turn["content"] for turn in row["turns"]] if kind == "dialogue" else [text_of(kind, row)]
     return sum(len(_WORD.findall(content)) for content in contents)
 
 
 def label_counts(kind: str, rows: Sequence[Row]) -> Counter[str]:
-    """Entities by type, or examples by class."""
+    """Entities by type, examples by class, or goals by slot and request."""
     if kind == "tagged_words":
         return Counter(tag[2:] for row in rows for tag in row["tags"] if tag.startswith("B-"))
     return Counter(label for row in rows for label in labels_of(kind, row))

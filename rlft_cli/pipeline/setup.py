@@ -91,6 +91,8 @@ def corpus(splits: Splits, rows: str) -> list[str]:
         return [word for row in splits.train for word in row["words"]]
     if rows == "labelled_text":
         return [row["text"] for row in splits.train]
+    if rows == "goals":
+        return [one["value"] for row in splits.train for one in row["constraints"]]
     return [turn["content"] for row in splits.train for turn in row["turns"]]
 
 

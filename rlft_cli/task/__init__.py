@@ -12,7 +12,7 @@ from rlft_cli.episode import Trajectory
 from rlft_cli.model import Codec
 
 Row = dict[str, Any]  # one example as data/ yields it
-Decisions = Literal["tags", "classes", "tokens"]
+Decisions = Literal["tags", "classes", "tokens", "acts"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +23,10 @@ class State:
     previous: Tensor  # [N] int64, the last action; -1 before the first
     length: Tensor  # [N] int64, how many decisions the episode has, or its horizon
     done: Tensor  # [N] bool
+    seen: Tensor | None = (
+        None  # [N, F] what came to light before decision t; None where the input is all there is to see
+    )
+    world: Any = None  # what the task alone reads: a simulated user
 
 
 class Task(Protocol):
@@ -93,7 +97,7 @@ class TaskSettings(Protocol):
     """The configured side of a task: a frozen dataclass that builds the bound one."""
 
     decisions: ClassVar[Decisions]
-    rows: ClassVar[str]  # the kind of rows that data/ must yield: tagged_words, labelled_text, dialogue
+    rows: ClassVar[str]  # the kind of rows that data/ must yield: tagged_words, labelled_text, dialogue, goals
 
     def fit(self, rows: Sequence[Row]) -> list[str]:
         """Find the labels in the training rows, in a fixed order."""

@@ -16,7 +16,12 @@ from torch import Tensor
 from rlft_cli.reward import Batch, Reward
 
 OPTIONS = sorted((Path(__file__).parents[2] / "configs" / "reward").glob("*.yaml"))
-LABELS = {"tags": ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"], "classes": ["ham", "spam", "other"], "tokens": []}
+LABELS = {
+    "tags": ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"],
+    "classes": ["ham", "spam", "other"],
+    "tokens": [],
+    "acts": ["a", "b"],
+}
 REFERENCES: dict[str, list[Any]] = {
     "tags": [
         ["B-PER", "I-PER", "O", "B-LOC"],
@@ -27,6 +32,7 @@ REFERENCES: dict[str, list[Any]] = {
     ],
     "classes": ["ham", "spam", "other", "spam", "ham"],
     "tokens": ["one large coffee", "yes please", "that is all for today, thank you", "no", "with milk and sugar"],
+    "acts": [{"success": True, "acts": [0, 1] * n} for n in range(1, 6)],
 }
 CORRUPTED: dict[str, list[Any]] = {  # wrong in every row
     "tags": [
@@ -38,6 +44,7 @@ CORRUPTED: dict[str, list[Any]] = {  # wrong in every row
     ],
     "classes": ["spam", "other", "ham", "ham", "other"],
     "tokens": ["two small teas", "maybe", "is that all", "ja", "with milk"],
+    "acts": [{"success": False, "acts": [0, 1] * n} for n in range(1, 6)],
 }
 
 
@@ -55,6 +62,8 @@ class Case:
             rows = [[labels.index(tag) for tag in tags] for tags in predictions]
         elif self.kind == "classes":
             rows = [[labels.index(label)] for label in predictions]
+        elif self.kind == "acts":
+            rows = [outcome["acts"] for outcome in predictions]
         else:
             rows = [[*(len(word) for word in reply.split()), 0] for reply in predictions]
         width = max(map(len, rows)) + 1  # a column of padding in every row
@@ -176,6 +185,6 @@ def test_the_reward_varies(case: Case) -> None:
 @every_case
 def test_an_empty_episode_is_paid_nothing(case: Case) -> None:
     mask = torch.zeros(1, 2, dtype=torch.bool)
-    empty: Any = [] if case.kind == "tags" else LABELS[case.kind][0] if case.kind == "classes" else ""
+    empty: Any = {"tags": [], "classes": LABELS["classes"][0], "tokens": "", "acts": {"success": False}}[case.kind]
     batch = Batch(references=[empty], predictions=[empty], labels=LABELS[case.kind])
     assert torch.equal(case.reward(torch.zeros(1, 2, dtype=torch.int64), mask, batch), torch.zeros(1, 2))
