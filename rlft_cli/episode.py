@@ -78,6 +78,11 @@ class Trajectory:
         """How many episodes each observation has (k)."""
         return self.action.shape[0] // self.observation["id"].shape[0]
 
+    @property
+    def inputs(self) -> dict[str, Tensor]:
+        """What the policy reads: the observation and, beside it, "seen" where there is such."""
+        return self.observation | {"seen": self.seen} if self.seen.shape[-1] else self.observation
+
     def to(self, device: torch.device | str) -> Trajectory:
         """Move every tensor to a device."""
         moved: dict[str, Any] = {

@@ -104,7 +104,7 @@ def scores(setup: pipeline.Setup, rows: list[Any]) -> Any:
     ids = setup.task.add(rows)
     with torch.no_grad():
         known = demonstrate(setup.task, setup.task.collate(ids))
-        return setup.policy.eval()(known.observation, known.action).scores
+        return setup.policy.eval()(known.inputs, known.action).scores
 
 
 def same_after_saving(setup: pipeline.Setup, folder: Path, tolerance: float) -> None:

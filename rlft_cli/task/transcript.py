@@ -36,15 +36,13 @@ class Names:
 
 def user_line(names: Names, agenda: Agenda, mind: Mind) -> str:
     """What the only user of ``agenda`` has just said, and what ``mind`` understood, with its trust in all that was heard."""
-    said, want, belief = agenda.said, agenda.want[0].tolist(), mind.belief[0].tolist()
-    told = names.move(int(said.move), int(said.asked))
-    told += [names.inform(slot, want[slot]) for slot in (int(said.first), int(said.second)) if slot >= 0]
-    heard = [
-        f"{move} {float(mind.heard.trust):.2f}" for move in names.move(int(mind.heard.move), int(mind.heard.asked))
-    ]
-    for slot in mind.fresh[0].nonzero().flatten().tolist():
-        heard.append(f"{names.inform(slot, belief[slot])} {float(mind.trust[0, slot]):.2f}")
-    return f"user: {', '.join(told) or 'nothing'} [believed: {', '.join(heard) or 'nothing heard'}]"
+    said, heard, want, belief = agenda.said, mind.heard, agenda.want[0].tolist(), mind.belief[0].tolist()
+    told = names.move(said.move.item(), said.asked.item())
+    told += [names.inform(slot, want[slot]) for slot in (said.first.item(), said.second.item()) if slot >= 0]
+    known = [f"{move} {heard.trust.item():.2f}" for move in names.move(heard.move.item(), heard.asked.item())]
+    for slot in mind.fresh[0].nonzero()[0].tolist():
+        known.append(f"{names.inform(slot, belief[slot])} {mind.trust[0, slot]:.2f}")
+    return f"user: {', '.join(told) or 'nothing'} [believed: {', '.join(known) or 'nothing heard'}]"
 
 
 def system_line(names: Names, label: str, mind: Mind, offer: Offer) -> str:
@@ -52,10 +50,10 @@ def system_line(names: Names, label: str, mind: Mind, offer: Offer) -> str:
     kind, _, slot = label.rstrip(")").partition("(")
     if kind == "confirm":
         at = names.acts.slots.index(slot)
-        return f"system: confirm({slot}={names.value(at, int(mind.belief[0, at]))})"
+        return f"system: confirm({slot}={names.value(at, mind.belief[0, at].item())})"
     if kind != "offer":
         return f"system: {label}"
-    if bool(offer.nothing):
+    if offer.nothing.item():
         return "system: offer() found nothing"
     values = enumerate(offer.value[0].tolist())
     return "system: offer(" + ", ".join(f"{names.acts.slots[s]}={names.value(s, v)}" for s, v in values) + ")"
