@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import InitVar, dataclass, field
+from dataclasses import InitVar, dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -12,6 +12,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from rlft_cli.algo import Algorithm
+from rlft_cli.episode import Trajectory
 from rlft_cli.explore import Explore
 from rlft_cli.feedback import Feedback
 from rlft_cli.judge import Judge
@@ -139,6 +140,12 @@ class Training:
         self.judge.generator.set_state(place["feedback_generator"])
         torch.set_rng_state(place["torch_generator"])
         self.regret, self.decided = place["regret"], place["decided"]
+
+    def inputs_of(self, trajectory: Trajectory) -> dict[str, Tensor]:
+        """What the policy reads of a trajectory, collated again where it holds ids alone, and what came to light."""
+        if len(trajectory.observation) == 1:
+            trajectory = replace(trajectory, observation=self.inputs(trajectory.observation["id"].tolist()))
+        return trajectory.inputs
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that decides what comes next (law 3)."""

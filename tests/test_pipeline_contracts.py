@@ -54,7 +54,10 @@ TASKS = {
     "summarisation": ["task=summarisation", *SHORT],
     "qa_generative": ["task=qa_generative", *SHORT],
     "language_modeling": ["task=language_modeling", "task.blocks=first", *SHORT],
+    "goal_dialogue": ["task=goal_dialogue", "task.users_per_goal=1", "task.max_turns=8"],
 }
+# A task without text has its own model.
+OWN = {"goal_dialogue": ["model=mlp", "model.hidden_width=8", "model.head_width=8"]}
 # Tasks of writing are one episode with other rows and metrics: what an algorithm does with it is tried on dialogue.
 WRITING = ("translation", "summarisation", "qa_generative", "language_modeling")
 
@@ -110,7 +113,7 @@ def scores(setup: pipeline.Setup, rows: list[Any]) -> Any:
     ids = setup.task.add(rows)
     with torch.no_grad():
         known = demonstrate(setup.task, setup.task.collate(ids))
-        return setup.policy.eval()(known.observation, known.action).scores
+        return setup.policy.eval()(known.inputs, known.action).scores
 
 
 def same_after_saving(setup: pipeline.Setup, folder: Path, tolerance: float) -> None:
@@ -134,10 +137,12 @@ def test_every_task_with_every_algorithm(task: str, algo: str, tmp_path: Path) -
         pytest.skip("the algorithm is not for such decisions")
     if task in WRITING and algo not in ("supervised", "reinforce", "dqn"):
         pytest.skip("tried on dialogue")
-    words = [*TASKS[task], f"algo={algo}", *MODELS["tiny"], "tuning=full"]
+    words = [*TASKS[task], f"algo={algo}", *OWN.get(task, MODELS["tiny"]), "tuning=full"]
     source = LIBRARY.option("algo", algo)
     assert source is not None
     if any(choice.option == "logged" for choice in read_choices(source) or []):
+        if traits("task", task)["decisions"] not in traits("feedback", "logged")["decisions"]:
+            pytest.skip("the algorithm is for logs, and there are none of such decisions")
         words.append("feedback=bandit")  # what there is to learn from without a file
     setup, training = ready(*words)
     one_step(setup, training)
@@ -152,7 +157,7 @@ def by_default(task: str) -> str:
     return "algo=reward_model" if task == "preference" else "algo=reinforce"
 
 
-@pytest.mark.parametrize("task", options("task"))
+@pytest.mark.parametrize("task", [task for task in options("task") if task not in OWN])
 def test_every_task_with_an_lstm(task: str, tmp_path: Path) -> None:
     setup, training = ready(*TASKS[task], by_default(task), *MODELS["lstm"], "tuning=full")
     one_step(setup, training)
@@ -231,8 +236,8 @@ def test_additions_to_a_language_model_in_bf16(model: str, tmp_path: Path) -> No
 def home(group: str, name: str) -> str:
     """A task that an option is for."""
     able = traits(group, name).get("decisions")
-    kind = {"ner": "tags", "classification": "classes", "dialogue": "tokens"}
-    return next(task for task in ("ner", "classification", "dialogue") if able is None or kind[task] in able)
+    kind = {"ner": "tags", "classification": "classes", "dialogue": "tokens", "goal_dialogue": "acts"}
+    return next(task for task in kind if able is None or kind[task] in able)
 
 
 @pytest.fixture(scope="module")
@@ -256,16 +261,13 @@ def outside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, list
 @pytest.mark.parametrize("algo", ["dqn", "reinforce"])
 @pytest.mark.parametrize("reward", options("reward"))
 def test_every_reward(reward: str, algo: str, outside: dict[str, list[str]]) -> None:
-    words = [
-        *TASKS[home("reward", reward) if reward != "weighted_sum" else "dialogue"],
-        f"algo={algo}",
-        f"reward={reward}",
-        *outside.get(reward, ()),
-    ]
+    task = home("reward", reward) if reward != "weighted_sum" else "dialogue"
+    given = [*outside.get(reward, ()), *OWN.get(task, MODELS["tiny"])]
+    words = [*TASKS[task], f"algo={algo}", f"reward={reward}", *given]
     dialogue = "task=dialogue" in words
     if algo == "dqn" and not dialogue:
         words += ["algo.loss_kind=huber", "algo.gamma=1"]  # rewards that are no 0 or 1, some of them of whole sentences
-    setup, training = ready(*words, *MODELS["tiny"], "tuning=full")
+    setup, training = ready(*words, "tuning=full")
     one_step(setup, training)
     assert training.counts.reaction_decisions > 0
 
@@ -275,12 +277,15 @@ def test_every_exploration(explore: str) -> None:
     algo = "reinforce" if traits("explore", explore)["on_policy"] else "dqn"
     for task in ("ner", "classification"):
         one_step(*ready(*TASKS[task], f"algo={algo}", f"explore={explore}", *MODELS["tiny"], "tuning=full"))
+    if "acts" in traits("explore", explore)["decisions"]:
+        one_step(*ready(*TASKS["goal_dialogue"], f"algo={algo}", f"explore={explore}", *OWN["goal_dialogue"]))
 
 
 @pytest.mark.parametrize("memory", options("memory"))
-@pytest.mark.parametrize("task", ["ner", "dialogue"])
+@pytest.mark.parametrize("task", ["ner", "dialogue", "goal_dialogue"])
 def test_every_memory(memory: str, task: str) -> None:
-    setup, training = ready(*TASKS[task], "algo=dqn", f"memory={memory}", *MODELS["tiny"], "tuning=full")
+    model = OWN.get(task, MODELS["tiny"])
+    setup, training = ready(*TASKS[task], "algo=dqn", f"memory={memory}", *model, "tuning=full")
     one_step(setup, training)
     again = pipeline.main_training(setup)
     again.load_state_dict(training.state_dict())
@@ -312,7 +317,8 @@ def test_the_seed_decides_everything(task: str) -> None:
     """Same words, same weights; another seed, others. Vocabularies that are built from the data are built alike."""
 
     def trained(seed: int) -> dict[str, torch.Tensor]:
-        setup, training = ready(*TASKS[task], by_default(task), *MODELS["tiny"], "tuning=full", f"seed={seed}")
+        model = OWN.get(task, MODELS["tiny"])
+        setup, training = ready(*TASKS[task], by_default(task), *model, "tuning=full", f"seed={seed}")
         one_step(setup, training)
         return weights(setup.policy)
 

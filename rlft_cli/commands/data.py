@@ -17,6 +17,7 @@ from rlft_cli.errors import RlftError
 from rlft_cli.model import Codec, Model
 from rlft_cli.pipeline import build, corpus
 
+_LABELS = {"tagged_words": "Entities by type", "labelled_text": "Texts by label", "goals": "Goals by slot and request"}
 _SHOWN_LABELS = 40  # longer lists are cut on paper, never in JSON
 _UNITS = {
     "tagged_words": "sentences",
@@ -27,6 +28,7 @@ _UNITS = {
     "parallel_text": "sources",
     "text_summary": "sources",
     "question_answer": "questions",
+    "goals": "goals",
 }
 
 
@@ -97,12 +99,13 @@ def report(splits: Splits, kind: str, limit: Limits, codec: Codec | None) -> Rep
         found.tables.append(_sides(rows))
     elif kind != "plain_text":
         found.tables.append(_labels(rows, kind))
+    if kind in ("tagged_words", "labelled_text"):
         _same_text_other_label(rows, kind, found)
     if codec is not None and (kind in ("dialogue", "preference") or kind in PAIRS):
         _reply_cuts(rows, kind, codec, limit, found)
     elif codec is not None and kind == "plain_text":
         found.tables.append(_text_tokens(rows, codec))
-    elif codec is not None:
+    elif codec is not None and kind != "goals":
         _windows(rows, kind, codec, limit, found)
     _overlap(rows, kind, found)
     return found
@@ -124,9 +127,8 @@ def _sizes(rows: Mapping[str, Sequence[Row]], kind: str) -> ReportTable:
 def _labels(rows: Mapping[str, Sequence[Row]], kind: str) -> ReportTable:
     counts = {split: look.label_counts(kind, rows[split]) for split in SPLITS}
     names = sorted(set().union(*counts.values()), key=lambda name: (-counts["train"][name], name))
-    title = "Entities by type" if kind == "tagged_words" else "Texts by label"
     return ReportTable(
-        title=f"{title} ({len(names)})",
+        title=f"{_LABELS[kind]} ({len(names)})",
         columns=["label", *SPLITS],
         rows=[[name, *[counts[split][name] for split in SPLITS]] for name in names],
     )

@@ -138,16 +138,10 @@ def splits_of(config: DictConfig, setup: pipeline.Setup) -> Splits:
 
 def known_rows(rows: list[Row], setup: pipeline.Setup, drop: bool, console: Console) -> list[Row]:
     """Rows whose labels the checkpoint knows; RlftError names the first one of another label, unless they are dropped."""
-    known = set(setup.task.labels)
+    known, decides = set(setup.task.labels), setup.task.decisions
     kept: list[Row] = []
     for row in rows:
-        answers = (
-            row["tags"]
-            if setup.task.decisions == "tags"
-            else [row["label"]]
-            if setup.task.decisions == "classes"
-            else []
-        )
+        answers = row["tags"] if decides == "tags" else [row["label"]] if decides == "classes" else []
         strange = next((answer for answer in answers if answer not in known), None)
         if strange is None:
             kept.append(row)

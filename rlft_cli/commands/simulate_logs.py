@@ -43,6 +43,10 @@ def run(config: DictConfig, console: Console) -> None:
             f"checkpoint={config.checkpoint} judges comparisons (task=preference), of which there are no logs; give one of "
             "task=ner, task=classification or task=dialogue"
         )
+    if setup.task.decisions == "acts":
+        raise UsageError(
+            "logs hold what was done in answer to a text, and task=goal_dialogue reads none; give a checkpoint of another task"
+        )
     splits = splits_of(config, setup)
     for message in dict.fromkeys(splits.messages):
         console.line(message)

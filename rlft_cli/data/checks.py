@@ -21,6 +21,7 @@ TASK_OF = {
     "text_summary": "task=summarisation",
     "question_answer": "task=qa_generative",
     "plain_text": "task=language_modeling",
+    "goals": "task=goal_dialogue",
 }
 FIELDS_OF = {
     "tagged_words": "words, tags",
@@ -31,6 +32,7 @@ FIELDS_OF = {
     "text_summary": "source, target",
     "question_answer": "question, context, answer (or source, target)",
     "plain_text": "text",
+    "goals": "constraints, requests",
 }
 ROWS = tuple(TASK_OF)
 _INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zs", "Zl", "Zp", "Mn", "Me"})
@@ -63,13 +65,18 @@ def text_of(rows: str, row: Row) -> str:
         return " ".join(row["words"])
     if rows in ("dialogue", "preference"):
         return "\n".join(f"{turn['role']}: {turn['content']}" for turn in row["turns"])
+    if rows == "goals":
+        wanted = ", ".join(f"{one['slot']}={one['value']}" for one in row["constraints"])
+        return f"{wanted}; {', '.join(row['requests'])}"
     return str(row["source"] if "source" in row else row["text"])
 
 
 def labels_of(rows: str, row: Row) -> list[str]:
-    """Labels of a canonical row: the entity type of each tag but O, or the class."""
+    """Labels of a canonical row: the entity type of each tag but O, the class, or the slots and requests of a goal."""
     if rows == "tagged_words":
         return [tag[2:] for tag in row["tags"] if tag != "O"]
+    if rows == "goals":
+        return [*(one["slot"] for one in row["constraints"]), *row["requests"]]
     return [row["label"]] if rows == "labelled_text" else []
 
 
@@ -124,6 +131,8 @@ def _rows_that_fit(columns: list[str]) -> str | None:
         return "parallel_text"
     if there >= {"question", "answer"}:
         return "question_answer"
+    if {"constraints", "requests"} <= there:
+        return "goals"
     if there & {"words", "tokens"} and there & {"tags", "ner_tags"}:
         return "tagged_words"
     return "labelled_text" if {"text", "label"} <= there else None

@@ -10,6 +10,7 @@ from rlft_cli.data.bio import is_tag
 from rlft_cli.data.checks import TASK_OF, Leftovers, Row, check_encodable
 from rlft_cli.data.conll import read_words
 from rlft_cli.data.dialogue import turns_of
+from rlft_cli.data.goals import goal_of
 from rlft_cli.data.preference import comparison
 from rlft_cli.data.table import Table, fault, named, shown
 from rlft_cli.data.tables import json_rows
@@ -37,6 +38,7 @@ _KEYS = {
     "text_summary": ("source", "text"),
     "question_answer": ("question", "source", "text"),
     "plain_text": ("text",),
+    "goals": ("constraints",),
 }
 
 
@@ -86,6 +88,10 @@ def _tagged(words: list[str], origin: str) -> Row:
 def question(path: Path, line: int, text: str, rows: str) -> Row:
     """Row of one text, which is split into words where words are tagged; RlftError where it holds none."""
     table = _one(path)
+    if rows == "goals":
+        raise fault(
+            table.where, line, 'is a text; task=goal_dialogue answers goals: {"constraints": {"area": "north"}}'
+        )
     if not text.strip():
         raise fault(table.where, line, "the text is empty; give one, or leave the line out")
     check_encodable(table, line, text)
@@ -119,6 +125,8 @@ def _of_object(path: Path, line: int, row: dict[str, Any], rows: str) -> Row:
     value = row[key]
     if key == "turns":
         return _of_turns(table, line, value)
+    if key == "constraints":
+        return goal_of(table, line, {"requests": [], **row})
     if key in ("text", "source", "question"):
         if not isinstance(value, str):
             raise fault(table.where, line, f"{key} is {shown(value)}, expected a text in quotation marks")

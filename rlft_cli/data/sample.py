@@ -21,6 +21,7 @@ _FOLDERS = {
     "text_summary": "summarisation",
     "question_answer": "qa_generative",
     "plain_text": "classification",  # its texts; their labels are not read
+    "goals": "goal_dialogue",
 }
 
 

@@ -12,6 +12,7 @@ from datasets import Dataset
 
 from rlft_cli.data import Splits
 from rlft_cli.data.checks import ROWS, Check, ColumnNames, Part, Row, labelled_text, labels_of, line_of, text_of
+from rlft_cli.data.goals import goals
 from rlft_cli.data.preference import preference, replies
 from rlft_cli.data.table import Table, named, shown
 from rlft_cli.data.tagged import tagged_words
@@ -23,9 +24,11 @@ _CHECKS: dict[str, Check] = {
     "labelled_text": labelled_text,
     "dialogue": replies,
     "preference": preference,
+    "goals": goals,
     **WRITING,
 }
 _TURN = pa.struct([("role", pa.string()), ("content", pa.string())])
+_WANTED = pa.struct([("slot", pa.string()), ("value", pa.string())])
 _WORDS = pa.list_(pa.string())
 _SCHEMAS = {
     "tagged_words": pa.schema([("words", _WORDS), ("tags", _WORDS), ("origin", pa.string())]),
@@ -36,6 +39,7 @@ _SCHEMAS = {
     ),
     "plain_text": pa.schema([("text", pa.string()), ("origin", pa.string())]),
     **{kind: pa.schema([("source", pa.string()), ("target", pa.string()), ("origin", pa.string())]) for kind in PAIRS},
+    "goals": pa.schema([("constraints", pa.list_(_WANTED)), ("requests", _WORDS), ("origin", pa.string())]),
 }
 
 

@@ -72,7 +72,7 @@ def word_count(kind: str, row: Row) -> int:
         return len(row["words"])
     if kind in PAIRS:
         return text_words(row["source"], row["target"])
-    contents = [turn["content"] for turn in row["turns"]] if "turns" in row else [row["text"]]
+    contents = [turn["content"] for turn in row["turns"]] if "turns" in row else [text_of(kind, row)]
     if kind == "preference":
         contents += [row[key] for key in ("chosen", "rejected") if row[key] is not None]
     return text_words(*contents)
@@ -84,7 +84,7 @@ def text_words(*texts: str) -> int:
 
 
 def label_counts(kind: str, rows: Sequence[Row]) -> Counter[str]:
-    """Entities by type, or examples by class."""
+    """Entities by type, examples by class, or goals by slot and request."""
     if kind == "tagged_words":
         return Counter(tag[2:] for row in rows for tag in row["tags"] if tag.startswith("B-"))
     return Counter(label for row in rows for label in labels_of(kind, row))

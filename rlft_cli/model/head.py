@@ -18,6 +18,11 @@ HEADS_FILE = "heads.safetensors"
 Drawn = dict[str, Tensor]  # of the observation, what an explorer drew for each episode
 
 
+def drawn_of(observation: dict[str, Tensor]) -> Drawn:
+    """What an explorer drew for each episode, of an observation."""
+    return {name: observation[name] for name in ("feature_mask", "weight_noise") if name in observation}
+
+
 class NoiseScale(nn.Module):
     """What factorised noise adds to a linear layer: e_out * (S (e_in * x) + s) (Fortunato et al. 2018, eqs. 9 to 11).
 

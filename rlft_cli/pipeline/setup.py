@@ -106,6 +106,8 @@ def corpus(splits: Splits, rows: str) -> list[str]:
         return spoken + [reply for reply in replies if reply is not None]
     if rows in PAIRS:
         return [row[side] for row in splits.train for side in ("source", "target")]
+    if rows == "goals":
+        return [one["value"] for row in splits.train for one in row["constraints"]]
     return [turn["content"] for row in splits.train for turn in row["turns"]]
 
 

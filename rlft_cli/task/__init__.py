@@ -12,7 +12,7 @@ from rlft_cli.episode import Trajectory
 from rlft_cli.model import Codec
 
 Row = dict[str, Any]  # one example as data/ yields it
-Decisions = Literal["tags", "classes", "tokens", "pairs"]
+Decisions = Literal["tags", "classes", "tokens", "pairs", "acts"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,9 +23,11 @@ class State:
     previous: Tensor  # [N] int64, the last action; -1 before the first
     length: Tensor  # [N] int64, how many decisions the episode has, or its horizon
     done: Tensor  # [N] bool
-    recent: Tensor | None = (
-        None  # [N, W] int64, the last actions, -1 before the first; where the task looks back at them
-    )
+    # [N, W] int64, the last actions, -1 before the first; where the task looks back at them
+    recent: Tensor | None = None
+    # [N, F] what came to light before decision t; None where the input is all there is to see
+    seen: Tensor | None = None
+    world: Any = None  # what the task alone reads: a simulated user
 
 
 class Task(Protocol):

@@ -24,6 +24,7 @@ LABELS = {
     "classes": ["ham", "spam", "other"],
     "pairs": ["first", "second"],
     "tokens": [],
+    "acts": ["a", "b"],
 }
 REFERENCES: dict[str, list[Any]] = {
     "tags": [
@@ -36,6 +37,7 @@ REFERENCES: dict[str, list[Any]] = {
     "classes": ["ham", "spam", "other", "spam", "ham"],
     "pairs": ["first", "second", "second", "first", "second"],
     "tokens": ["one large coffee", "yes please", "that is all for today, thank you", "no", "with milk and sugar"],
+    "acts": [{"success": True, "acts": [0, 1] * n} for n in range(1, 6)],
 }
 CORRUPTED: dict[str, list[Any]] = {  # wrong in every row
     "tags": [
@@ -48,6 +50,7 @@ CORRUPTED: dict[str, list[Any]] = {  # wrong in every row
     "classes": ["spam", "other", "ham", "ham", "other"],
     "pairs": ["second", "first", "first", "second", "first"],
     "tokens": ["two small teas", "maybe", "is that all", "ja", "with milk"],
+    "acts": [{"success": False, "acts": [0, 1] * n} for n in range(1, 6)],
 }
 
 
@@ -63,6 +66,8 @@ class Case:
         labels = LABELS[self.kind]
         if self.kind == "tags":
             rows = [[labels.index(tag) for tag in tags] for tags in predictions]
+        elif self.kind == "acts":
+            rows = [outcome["acts"] for outcome in predictions]
         elif labels:
             rows = [[labels.index(label)] for label in predictions]
         else:
@@ -192,6 +197,6 @@ def test_the_reward_varies(case: Case) -> None:
 @every_case
 def test_an_empty_episode_is_paid_nothing(case: Case) -> None:
     mask = torch.zeros(1, 2, dtype=torch.bool)
-    empty: Any = [] if case.kind == "tags" else LABELS[case.kind][0] if LABELS[case.kind] else ""
+    empty: Any = {"tags": [], "classes": "ham", "pairs": "first", "tokens": "", "acts": {"success": False}}[case.kind]
     batch = Batch(references=[empty], predictions=[empty], labels=LABELS[case.kind], contexts=[""])
     assert torch.equal(case.reward(torch.zeros(1, 2, dtype=torch.int64), mask, batch), torch.zeros(1, 2))
