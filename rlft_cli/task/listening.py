@@ -150,7 +150,8 @@ def legal_acts(mind: Mind, offer: Offer, table: Ints) -> Bools:
 
 def stale(mind: Mind, offer: Offer) -> Bools:
     """Slots [N, S] in which the standing offer is not what is believed by now."""
-    return offer.standing[:, None] & (mind.belief >= 0) & (mind.belief != offer.value)
+    changed: Bools = offer.standing[:, None] & (mind.belief >= 0) & (mind.belief != offer.value)
+    return changed
 
 
 def features(mind: Mind, offer: Offer, legal: Bools, spent: float) -> Floats:
