@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutput
 
 from rlft_cli.episode import ILLEGAL_SCORE
-from rlft_cli.errors import RlftError
+from rlft_cli.errors import RlftError, UsageError
 from rlft_cli.model import Output
+from rlft_cli.model.head import Numbers
 from rlft_cli.model.tokens import SpeakingCodec, illegal_tokens
 from rlft_cli.task import State
 
@@ -51,6 +52,11 @@ class Seq2SeqPolicy(nn.Module):
                 f"the tokenizer ends replies with id {codec.eos_id} and the decoder begins with id {start}, the model knows "
                 f"ids 0 to {self.vocabulary - 1}; tokenizer and weights do not belong together, choose another model with "
                 "model="
+            )
+        if Numbers.of(reads).heads:
+            raise UsageError(
+                "an encoder-decoder has no Q heads over the vocabulary, which this algorithm reads; type a decoder "
+                "(model=smollm2) or another algo="
             )
         self.start_id = int(start)
         self.stored_low = False  # whether the body's own weights are held in the precision of the forward pass

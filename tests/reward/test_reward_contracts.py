@@ -84,7 +84,8 @@ class Case:
 
 def build(path: Path) -> Reward:
     given = GIVEN.get(path.stem, {})
-    reward: Reward = instantiate(OmegaConf.load(path), **given, _convert_="all")  # else terms become DictConfig
+    beside = OmegaConf.create({"data": {"language": "en"}, "reward": OmegaConf.load(path)})  # what its YAML refers to
+    reward: Reward = instantiate(beside.reward, **given, _convert_="all")  # else terms become DictConfig
     return reward
 
 
