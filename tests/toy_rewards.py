@@ -117,7 +117,9 @@ def option(name: str, **changes: Any) -> Reward:
     from rlft_cli.config import config_folder
 
     loaded = OmegaConf.load(config_folder() / "reward" / f"{name}.yaml")
-    reward: Reward = pipeline.build({**OmegaConf.to_container(loaded, resolve=True), **changes})  # type: ignore[dict-item]
+    beside = OmegaConf.create({"data": {"language": "en"}, "reward": loaded})  # what its YAML refers to
+    keys = OmegaConf.to_container(beside.reward, resolve=True)
+    reward: Reward = pipeline.build({**keys, **changes})  # type: ignore[dict-item]
     return reward
 
 
