@@ -22,6 +22,7 @@ from rlft_cli.help import FLAGS, VERBS, complete, completion_script, overview, v
 from rlft_cli.options import Library
 from rlft_cli.overrides import Override, for_hydra, parse, quoted
 from rlft_cli.roots import ROOTS
+from rlft_cli.stages import is_more, more_word, stage_faults
 from rlft_cli.suggest import did_you_mean
 
 if TYPE_CHECKING:
@@ -130,6 +131,8 @@ def _take_apart(verb: str, arguments: list[str]) -> Call:
         if len(words) < 2:
             raise UsageError("rlft models fetch: expected a name: rlft models fetch minilm; rlft models lists them")
         words = [f"fetch={words[1]}", *words[2:]]
+    if verb == "pipeline" and (more := [word for word in words if is_more(word)]):
+        words = [*(word for word in words if word not in more), more_word(more)]
     call = Call(verb=verb, flags=flags, words=words)
     if call.multirun and not call.running:
         raise UsageError("--multirun runs, --cfg and --info show one configuration: use one of them")
@@ -165,6 +168,8 @@ def _run(call: Call, library: Library) -> int:
     composed = [_compose(call, library, swept, values) for values in itertools.product(*(one.values for one in swept))]
     for one in composed:
         lines += check(library, call.verb, one, running=call.running)
+    if call.verb == "pipeline" and call.running and not lines:
+        lines += [line for one in composed for line in stage_faults(library, one.values)]
     lines += _sweep_faults(composed)
     if lines:
         raise UsageError(_page(list(dict.fromkeys(lines))))

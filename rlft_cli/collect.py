@@ -29,7 +29,7 @@ def collect(t: Training, ids: list[int]) -> tuple[dict[str, float], bool]:
         return {}, _idle(t, ids[:1])
     cost = t.task.cost(share)
     if t.algorithm.needs == "labels":
-        fresh = demonstrate(t.task, {"id": torch.tensor(share)}).to(t.accelerator.device)
+        fresh = _shown(t, share)
         t.seen_labels.update(share)
         t.counts.label_examples = len(t.seen_labels)
         t.counts.label_decisions += int(fresh.mask.sum())
@@ -54,12 +54,24 @@ def collect(t: Training, ids: list[int]) -> tuple[dict[str, float], bool]:
     return signals, True
 
 
+def _shown(t: Training, ids: list[int]) -> Trajectory:
+    """The reference's decisions on examples; of an algorithm that compares, both replies to each prompt."""
+    if t.pairs is None:
+        return demonstrate(t.task, {"id": torch.tensor(ids)}).to(t.accelerator.device)
+    action, mask = t.pairs(ids)
+    return _with_reference(t, blank(t.inputs(ids), action.to(t.accelerator.device), mask.to(t.accelerator.device)))
+
+
 def _idle(t: Training, ids: list[int]) -> bool:
     """Take part in the update without a share of the batch: with an episode that counts for nothing (law 2)."""
     if t.memory.fresh:
-        k = t.algorithm.samples if t.algorithm.needs == "rewards" else 1
-        nothing = torch.zeros(k, int(t.task.reset(t.inputs(ids), 1).length.max()), dtype=torch.int64)
-        t.memory.add(blank({"id": torch.tensor(ids)}, nothing, nothing.bool()), t.task.cost(ids))
+        k = 2 if t.pairs is not None else t.algorithm.samples if t.algorithm.needs == "rewards" else 1
+        begun = t.task.reset(t.inputs(ids), 1)
+        nothing = torch.zeros(k, int(begun.length.max()), dtype=torch.int64)
+        episode = blank({"id": torch.tensor(ids)}, nothing, nothing.bool())
+        if begun.seen is not None:
+            episode = replace(episode, seen=episode.seen.new_zeros(*nothing.shape, begun.seen.shape[-1]))
+        t.memory.add(episode, t.task.cost(ids))
     return True
 
 
@@ -76,11 +88,8 @@ def _remember(t: Training, trajectory: Trajectory, signal: Signal, cost: list[in
 @torch.no_grad()
 def _features(t: Training, trajectory: Trajectory) -> Tensor:
     """What the head reads of each decision [N, T, D], by the policy as it is now."""
-    observation = trajectory.observation
-    if len(observation) == 1:
-        observation = t.inputs(observation["id"].tolist())
     with t.accelerator.autocast():
-        features: Tensor = t.policy(observation, trajectory.action).features
+        features: Tensor = t.policy(t.inputs_of(trajectory), trajectory.action).features
     return features
 
 
@@ -98,7 +107,7 @@ def act(t: Training, ids: list[int]) -> tuple[Trajectory, Signal]:
             t.policy, t.task, observation, t.explore, samples=k, progress=t.done, generator=t.generator, values=values
         )
         greedy = _greedy(t, observation) if "greedy" in t.algorithm.reads else None
-    if t.task.decisions != "tokens":  # before it is learned from; for the log alone
+    if t.task.decisions in ("tags", "classes"):  # before it is learned from; for the log alone
         t.regret += t.judge.mistakes(trajectory, ids)
         t.decided += int(trajectory.mask.sum())
     trajectory = _with_reference(t, trajectory)
@@ -117,7 +126,7 @@ def _with_reference(t: Training, trajectory: Trajectory) -> Trajectory:
     if t.reference is None:
         return trajectory
     with t.accelerator.autocast():
-        scores = t.explore.warp(t.reference(trajectory.observation, trajectory.action).scores)
+        scores = t.explore.warp(t.reference(trajectory.inputs, trajectory.action).scores)
     known = legal_actions(scores.gather(-1, trajectory.action[..., None]).squeeze(-1))
     if not bool(known[trajectory.mask].all()):
         raise UsageError(

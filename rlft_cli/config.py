@@ -24,7 +24,7 @@ def config_folder() -> Path:
 
 def check(library: Library, verb: str, composed: Composed, *, running: bool = True) -> list[str]:
     """Return one line for each fault of a composed config; ``running`` asks for the values that must be given."""
-    values, unresolved = _resolved(composed.values)
+    values, unresolved = resolved(composed.values)
     problems = [*composed.problems, *unresolved, *check_class(root_class(verb), values, "")]
     refused = {problem.key.partition("=")[0] for problem in composed.problems}
     refused = {group for group in refused if composed.chosen.get(group) is None}
@@ -86,8 +86,8 @@ def _classes(library: Library, group: str) -> Iterator[ClassSource]:
             continue  # reported when it is chosen
 
 
-def _resolved(values: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
-    """Fill in ``${...}``; only configs that hold one pay for importing OmegaConf."""
+def resolved(values: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
+    """Fill in ``${...}`` and say what cannot be filled in; only configs that hold one pay for importing OmegaConf."""
     if "${" not in repr(values):
         return values, []
     from omegaconf import OmegaConf
@@ -105,7 +105,7 @@ def _resolved(values: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
 def _unfilled(key: str, text: str) -> str:
     unset = re.search(r"Environment variable '(\w+)' not found", text)
     if unset is None:
-        return f"cannot be filled in: {text}"
+        return f"cannot be filled in: {text}; type {key}=..."
     return f"the environment variable {unset[1]} is not set; type export {unset[1]}=..., or give {key}=..."
 
 

@@ -10,6 +10,8 @@ from typing import Literal, TextIO
 from rich.console import Console as RichConsole
 from rich.table import Table
 
+from rlft_cli.errors import RlftError
+
 Mode = Literal["auto", "rich", "plain", "json"]
 Cell = str | int | float | bool | None
 _FIXED = frozenset("-.0123456789")  # letters of a number that is not written as 1e-05
@@ -35,6 +37,38 @@ class Console:
     def output(self, line: str) -> None:
         """Print a line of a command's product as it is, whatever the mode."""
         print(line, file=self.stream, flush=True)
+
+    def piece(self, text: str) -> None:
+        """Print a part of a line as it comes; in JSON mode nothing (``facts`` tells the whole)."""
+        if self.mode != "json":
+            print(text, end="", file=self.stream, flush=True)
+
+    def end_line(self) -> None:
+        """End a line of pieces."""
+        if self.mode != "json":
+            print(file=self.stream, flush=True)
+
+    def facts(self, **facts: Cell) -> None:
+        """In JSON mode one object; nothing otherwise."""
+        if self.mode == "json":
+            self._json(facts)
+
+    def ask(self, prompt: str) -> str | None:
+        """A line that the user types, None at the end of input; the prompt is shown on a terminal only.
+
+        RlftError where the input is not UTF-8.
+        """
+        try:
+            if sys.stdin.isatty() and self.mode != "json":
+                return input(prompt)  # which lets the line be edited
+            line = sys.stdin.readline()
+        except EOFError:
+            return None
+        except UnicodeDecodeError as problem:
+            raise RlftError(
+                "standard input is not UTF-8; convert it: iconv -f latin1 -t utf-8 FILE | rlft ..."
+            ) from problem
+        return line.removesuffix("\n") if line else None
 
     def warn(self, text: str) -> None:
         """Say that something needs attention; never stops."""

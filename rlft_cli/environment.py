@@ -90,7 +90,9 @@ class TaggingEnvironment(gymnasium.Env[dict[str, Any], np.int64]):
         missing = len(self._row["words"]) - len(self._tags)
         action = torch.tensor([[*self._tags, *[self.labels.index("O")] * missing]])
         names = [self.labels[label] for label in action[0].tolist()]
-        batch = Batch(references=[self._row["tags"]], predictions=[names], labels=self.labels)
+        batch = Batch(
+            references=[self._row["tags"]], predictions=[names], labels=self.labels, contexts=[self._row["words"]]
+        )
         reward = self.reward(action, torch.ones_like(action, dtype=torch.bool), batch)
         return float(reward[0, : len(self._tags)].double().sum())
 

@@ -71,11 +71,17 @@ class Trajectory:
     greedy_reward: Tensor  # [N, T] reward of the greedy episode; zero unless the algorithm reads it
     reference_log_prob: Tensor  # [N, T] log pi_ref(a_t | s_t); zero unless the algorithm reads it
     value: Tensor  # [N, T] V(s_t) by the policy that acted; zero unless the algorithm reads it
+    seen: Tensor  # [N, T, F] what came to light before each decision; F is 0 where the input is all there is to see
 
     @property
     def samples(self) -> int:
         """How many episodes each observation has (k)."""
         return self.action.shape[0] // self.observation["id"].shape[0]
+
+    @property
+    def inputs(self) -> dict[str, Tensor]:
+        """What the policy reads: the observation and, beside it, "seen" where there is such."""
+        return self.observation | {"seen": self.seen} if self.seen.shape[-1] else self.observation
 
     def to(self, device: torch.device | str) -> Trajectory:
         """Move every tensor to a device."""
@@ -94,9 +100,9 @@ class Trajectory:
         clean: dict[str, Any] = {
             f.name: torch.where(self.mask, value := getattr(self, f.name), torch.zeros_like(value))
             for f in fields(self)
-            if f.name not in ("observation", "mask", "truncated", "weight")
+            if f.name not in ("observation", "mask", "truncated", "weight", "seen")
         }
-        return replace(self, **clean)
+        return replace(self, **clean, seen=torch.where(self.mask[..., None], self.seen, 0.0))
 
     def select(self, rows: Tensor) -> Trajectory:
         """Keep the observations ``rows`` [b] with all their samples, and of the observation only its "id"."""
@@ -107,7 +113,7 @@ class Trajectory:
             if f.name == "observation":
                 continue
             value = getattr(self, f.name)[episodes]
-            cut[f.name] = value[:, :width] if value.dim() == 2 else value
+            cut[f.name] = value if value.dim() == 1 else value[:, :width]
         return replace(self, observation={"id": self.observation["id"][rows]}, **cut)
 
 
@@ -129,6 +135,7 @@ def blank(observation: dict[str, Tensor], action: Tensor, mask: Tensor) -> Traje
         value=zero,
         truncated=torch.zeros(action.shape[0], dtype=torch.bool, device=action.device),
         weight=torch.ones(action.shape[0], device=action.device),
+        seen=zero.new_zeros(*action.shape, 0),
     )
 
 
@@ -180,7 +187,7 @@ def rollout(
     state = task.reset(observation, samples)
     drawn = explore.perturb(len(state.done), policy.width, policy.actions, generator)
     cache = policy.begin(observation | drawn, samples)
-    actions, log_probs, masks, foreseen = [], [], [], []
+    actions, log_probs, masks, foreseen, seen = [], [], [], [], []
     while not bool(state.done.all()):
         output, cache = policy.step(cache, state)
         active = ~state.done
@@ -201,6 +208,8 @@ def rollout(
         actions.append(action)
         log_probs.append(log_prob)
         masks.append(active)
+        if state.seen is not None:
+            seen.append(state.seen)
         if output.value is not None:
             foreseen.append(torch.where(active, output.value, torch.zeros_like(output.value)))
         state = task.step(state, action)
@@ -209,6 +218,7 @@ def rollout(
         trajectory,
         log_prob=torch.stack(log_probs, 1),
         value=torch.stack(foreseen, 1) if foreseen else trajectory.value,
+        seen=torch.stack(seen, 1) if seen else trajectory.seen,
         truncated=task.truncated(trajectory.action, trajectory.mask),
     )
 
@@ -219,6 +229,14 @@ def _table(policy: Policy, cache: Any, active: Tensor, values: Callable[[Tensor]
 
 
 def demonstrate(task: Task, observation: dict[str, Tensor]) -> Trajectory:
-    """The episode in which the reference takes the decisions."""
+    """The episode in which the reference takes the decisions; where a task answers them, it is acted out."""
     action, mask = task.demonstration(observation["id"].tolist())
-    return blank(observation, action, mask)
+    known = blank(observation, action, mask)
+    if task.decisions != "acts":
+        return known
+    state, seen = task.reset(observation, 1), []
+    for t in range(action.shape[1]):
+        assert state.seen is not None
+        seen.append(state.seen)
+        state = task.step(state, action[:, t])
+    return replace(known, seen=torch.stack(seen, 1))

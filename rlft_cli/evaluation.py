@@ -13,10 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from rlft_cli.episode import demonstrate, rollout
-from rlft_cli.errors import RlftError
+from rlft_cli.errors import RlftError, UsageError
 from rlft_cli.explore.greedy import Greedy
 from rlft_cli.finite import require_finite
-from rlft_cli.metrics.bootstrap import Floats, Interval, bootstrap, ratio
+from rlft_cli.metrics.bootstrap import Floats, Interval, bootstrap, paired_difference, ratio
+from rlft_cli.metrics.paired import win_rate
 from rlft_cli.returns import action_log_prob
 from rlft_cli.reward import Batch, Reward
 from rlft_cli.sampler import budget_batches
@@ -28,8 +29,32 @@ class Evaluation:
     """What an evaluation found, in the order of the ids it was given."""
 
     predictions: list[Any]
+    references: list[Any]
+    rewards: Floats | None  # [n] of each episode
     metrics: dict[str, Interval]
     seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """One policy against another on the same examples."""
+
+    difference: dict[str, Interval]  # ours minus theirs, of the task's metrics and of the reward
+    win_rate: Interval | None  # share of examples on which ours earns more, a tie counting half; None without a reward
+
+
+def compare(task: Task, ours: Evaluation, theirs: Evaluation, seed: int, resamples: int) -> Comparison:
+    """Hold two evaluations against each other, each resample drawn for both; UsageError where the examples differ."""
+    if ours.references != theirs.references:
+        raise UsageError(
+            f"the two checkpoints make other examples of the same data ({len(ours.references)} and "
+            f"{len(theirs.references)}, or with other references); compare checkpoints of one task with the same task settings"
+        )
+    difference = task.compare(ours.predictions, theirs.predictions, ours.references, seed, resamples)
+    if ours.rewards is None or theirs.rewards is None:
+        return Comparison(difference=difference, win_rate=None)
+    difference["reward"] = paired_difference(ours.rewards, theirs.rewards, seed, resamples)
+    return Comparison(difference=difference, win_rate=win_rate(ours.rewards, theirs.rewards, seed, resamples))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,8 +109,8 @@ class Evaluator:
         return trajectory.action, trajectory.mask
 
     @torch.no_grad()
-    def evaluate(self, policy: nn.Module, ids: Sequence[int], reward: Reward) -> Evaluation:
-        """Predict, score against the references, and judge with the reward that training used."""
+    def evaluate(self, policy: nn.Module, ids: Sequence[int], reward: Reward | None) -> Evaluation:
+        """Predict, score against the references, and judge with the reward that training used, unless it cannot be had."""
         if not ids:
             raise RlftError("there are no examples to evaluate on; give a split that is not empty")
         start = time.perf_counter()
@@ -97,17 +122,30 @@ class Evaluator:
             action, mask = self._greedy(policy, some)
             predictions, references = self.task.decode(action, mask, some), self.task.references(some)
             found.update(zip(places, predictions, strict=True))
-            paid = reward(action, mask, Batch(references=references, predictions=predictions, labels=self.task.labels))
-            earned[places], decisions[places] = paid.sum(1).cpu().numpy(), mask.sum(1).cpu().numpy()
+            decisions[places] = mask.sum(1).cpu().numpy()
+            if reward is None:
+                continue
+            contexts = self.task.contexts(some)
+            batch = Batch(references=references, predictions=predictions, labels=self.task.labels, contexts=contexts)
+            paid = reward(action, mask, batch)
+            earned[places] = paid.sum(1).cpu().numpy()
         predictions = [found[place] for place in range(len(ids))]
-        metrics = dict(self.task.score(predictions, self.task.references(ids), self.seed, self.resamples))
-        metrics["reward"] = self._ratio(earned, np.ones(len(ids)))
+        references = self.task.references(ids)
+        metrics = dict(self.task.score(predictions, references, self.seed, self.resamples))
+        if reward is not None:
+            metrics["reward"] = self._ratio(earned, np.ones(len(ids)))
         if self.task.decisions == "tokens":
-            metrics["perplexity"] = self._perplexity(policy, ids)
-        return Evaluation(predictions=predictions, metrics=metrics, seconds=time.perf_counter() - start)
+            metrics |= self._likelihood(policy, ids)
+        return Evaluation(
+            predictions=predictions,
+            references=references,
+            rewards=None if reward is None else earned,
+            metrics=metrics,
+            seconds=time.perf_counter() - start,
+        )
 
-    def _perplexity(self, policy: nn.Module, ids: Sequence[int]) -> Interval:
-        """exp of the mean negative log-likelihood of the reference's tokens, its end included."""
+    def _likelihood(self, policy: nn.Module, ids: Sequence[int]) -> dict[str, Interval]:
+        """log_likelihood: mean log-probability of the references' tokens in nats, ends included; perplexity = exp(-it)."""
         nll, tokens = np.zeros(len(ids)), np.zeros(len(ids))
         for places in self.batches(ids):
             known = demonstrate(self.task, self._observe([ids[place] for place in places])).to(self.device)
@@ -116,7 +154,11 @@ class Evaluator:
             log_prob = torch.where(known.mask, action_log_prob(scores, known.action), 0.0)
             nll[places], tokens[places] = -log_prob.sum(1).cpu().numpy(), known.mask.sum(1).cpu().numpy()
         mean = self._ratio(nll, tokens)
-        return {name: float(np.exp(value)) for name, value in mean.items()}
+        likelihood = {"value": -mean["value"], "low": -mean["high"], "high": -mean["low"]}
+        return {
+            "log_likelihood": likelihood,
+            "perplexity": {name: float(np.exp(value)) for name, value in mean.items()},
+        }
 
     def _ratio(self, top: Floats, bottom: Floats) -> Interval:
         """sum(top) / sum(bottom) of per-example numbers [n], with a 95 % bootstrap interval over examples."""

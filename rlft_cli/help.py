@@ -13,8 +13,10 @@ from rlft_cli.roots import ROOTS
 WIDTH = 110
 VERBS = {
     "train": "train a model on a task, from labels or from rewards",
-    "eval": "evaluate a checkpoint: needs nothing but the checkpoint",
+    "pipeline": "train in stages, each of which must show its gain on held-out data",
+    "eval": "evaluate a checkpoint: needs nothing but the checkpoint; against=OTHER compares two",
     "predict": "predict for a text, a file or standard input",
+    "chat": "talk to a dialogue checkpoint in the terminal",
     "data": "look at data before training: sizes, labels, lengths, what is wrong with it",
     "models": "list the models and where they are; rlft models fetch NAME brings one here",
     "simulate-logs": "write a log of what a checkpoint does and earns on labelled examples, with propensities",

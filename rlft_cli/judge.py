@@ -28,6 +28,7 @@ class Judge:
             references=self.task.references(ids),
             predictions=self.task.decode(trajectory.action, trajectory.mask, ids),
             labels=self.task.labels,
+            contexts=self.task.contexts(ids),
         )
         reward = torch.zeros_like(trajectory.reward)
         if self.feedback.reads_reward:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from rlft_cli.collect import collect
+from rlft_cli.errors import RewardFailure
 from rlft_cli.training import Training
 from rlft_cli.update import update
 
@@ -24,12 +25,21 @@ class Progress:
 
 
 def learn(training: Training) -> Iterator[Progress]:
-    """Train until the budget is spent; NonFiniteError after three updates in a row that are not numbers."""
+    """Train until the budget is spent; NonFiniteError after three updates in a row that are not numbers.
+
+    RewardFailure where a reward cannot be had: the training is then as it was before that step.
+    """
     t = training
     while t.done < 1.0:
-        t.policy.train(t.algorithm.needs == "labels")  # RL acts and learns without dropout: the same policy (law 8)
+        # RL acts and learns without dropout: the same policy (law 8), and so does what compares with a reference policy.
+        t.policy.train(t.algorithm.needs == "labels" and t.reference is None)
+        place = t.place()
         ids, pass_ended = t.sampler.next()
-        signals, news = collect(t, ids)
+        try:
+            signals, news = collect(t, ids)
+        except RewardFailure:  # of a reward that is not ours: a function, a server
+            t.go_back(place)
+            raise
         if _all_ready(t, news):
             for _ in range(t.memory.replay_ratio):
                 batch = t.memory.sample(t.optim.batch_tokens, t.optim.max_batch_episodes, t.memory_generator)

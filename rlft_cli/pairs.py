@@ -19,6 +19,7 @@ _WHAT = {
     "reward": "decisions",
     "feedback": "decisions",
     "explore": "decisions",
+    "tuning": "decisions",
 }
 
 
@@ -69,7 +70,7 @@ def impossible_pairs(pairing: Pairing) -> Iterator[Problem]:
 
 
 def _decisions(pairing: Pairing) -> Iterator[Problem]:
-    """The task's decisions must be among those that model, algorithm, reward, feedback and exploration can handle."""
+    """The task's decisions must be among those that model, algorithm, reward, feedback, exploration and tuning can handle."""
     wanted = pairing.traits("task").get("decisions")
     for group, trait in _WHAT.items():
         able = _able(pairing.values.get(group), trait)

@@ -22,6 +22,14 @@ DECISION = np.dtype(
         ("greedy_reward", "<f4"),
     ]
 )
+
+
+def decision_type(trajectory: Trajectory) -> np.dtype[Any]:
+    """DECISION, and what came to light before it where a trajectory has such."""
+    width = trajectory.seen.shape[-1]
+    return np.dtype([*DECISION.descr, ("seen", "<f4", (width,))]) if width else DECISION
+
+
 _BUCKET_EDGES = np.array([8, 12, 16, 20, 24, 32, 40, 48, 64, 80, 96, 128, 192, 256, 384, 512, 1024, 1 << 30])
 BUCKETS = len(_BUCKET_EDGES)
 
@@ -55,7 +63,7 @@ class Ring:
         k, ids = trajectory.samples, trajectory.observation["id"].tolist()
         truncated = trajectory.truncated.tolist()
         slots = []
-        for row, episode in enumerate(to_rows(trajectory, DECISION)):
+        for row, episode in enumerate(to_rows(trajectory, decision_type(trajectory))):
             at = self.write % capacity
             if at == len(self.decisions):
                 for column in (self.decisions, self.example, self.cost, self.truncated):
@@ -78,7 +86,7 @@ class Ring:
     def state_dict(self) -> dict[str, Any]:
         """Everything, flat; lowest slot first."""
         flat = np.concatenate(self.decisions) if self.decisions else np.empty(0, DECISION)
-        state: dict[str, Any] = {name: torch.from_numpy(flat[name].copy()) for name in DECISION.names or ()}
+        state: dict[str, Any] = {name: torch.from_numpy(flat[name].copy()) for name in flat.dtype.names or ()}
         state["length"] = torch.tensor([len(d) for d in self.decisions], dtype=torch.int64)
         state["example"], state["cost"] = torch.tensor(self.example), torch.tensor(self.cost)
         state["truncated"], state["write"] = torch.tensor(self.truncated, dtype=torch.bool), self.write
@@ -86,8 +94,9 @@ class Ring:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore ``state_dict``."""
-        flat = np.empty(len(state["action"]), DECISION)
-        for name in DECISION.names or ():
+        seen = [("seen", "<f4", (state["seen"].shape[1],))] if "seen" in state else []
+        flat = np.empty(len(state["action"]), np.dtype([*DECISION.descr, *seen]))
+        for name in flat.dtype.names or ():
             flat[name] = state[name].numpy()
         ends = np.cumsum(state["length"].numpy())
         self.decisions[:] = [piece.copy() for piece in np.split(flat, ends[:-1])] if len(ends) else []

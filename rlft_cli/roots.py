@@ -93,8 +93,10 @@ class EvalConfig:
     """Everything that ``rlft eval`` reads; task, model and tokenizer come from the checkpoint."""
 
     checkpoint: str
+    against: str | None
     split: Literal["train", "dev", "test"]
     data: Component | None
+    reward: Component | None
     output: str | None
     hardware: Component
     console: ConsoleMode
@@ -115,6 +117,55 @@ class PredictConfig:
     console: ConsoleMode
     debug: bool
     evaluation: Evaluation
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChatConfig:
+    """Everything that ``rlft chat`` reads; task, model and tokenizer come from the checkpoint."""
+
+    checkpoint: str
+    temperature: Annotated[float, "[0, inf)"]
+    top_k: Annotated[int, "[0, inf)"]
+    top_p: Annotated[float, "(0, 1]"]
+    max_reply_tokens: Annotated[int | None, "[1, inf)"]
+    reward: Component | None
+    seed: Annotated[int, "[0, 4294967295]"]
+    hardware: Component
+    console: ConsoleMode
+    debug: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gain:
+    """What a stage must show on held-out data."""
+
+    metric: str
+    over: str | None
+    by: Literal["interval", "value"]
+    more_than: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One ``rlft train`` of a pipeline."""
+
+    words: list[str]
+    takes: list[str]
+    gain: Gain | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PipelineConfig:
+    """Everything that ``rlft pipeline`` reads; its stages read what ``rlft train`` does."""
+
+    stages: dict[str, Stage]
+    more: list[str]
+    split: Literal["dev", "test"]
+    runs: str
+    run_dir: str | None
+    resume: str | None
+    console: ConsoleMode
+    debug: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,6 +245,8 @@ ROOTS = {
     "train": "TrainConfig",
     "eval": "EvalConfig",
     "predict": "PredictConfig",
+    "chat": "ChatConfig",
+    "pipeline": "PipelineConfig",
     "data": "DataConfig",
     "models": "ModelsConfig",
     "simulate-logs": "SimulateLogsConfig",

@@ -57,6 +57,12 @@ def run_number() -> int:
     return int(HydraConfig.get().job.num)
 
 
+def config_folders() -> list[Path]:
+    """The folders in which this run looks for options, the user's own first."""
+    sources = HydraConfig.get().runtime.config_sources
+    return [Path(source.path) for source in sources if source.schema == "file" and source.path]
+
+
 def run_choices() -> list[str]:
     """What the user chose for this run: ["seed=1", "algo=dqn"]."""
     return [str(override) for override in HydraConfig.get().overrides.task]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import InitVar, dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import InitVar, dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -12,6 +12,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from rlft_cli.algo import Algorithm
+from rlft_cli.episode import Trajectory
 from rlft_cli.explore import Explore
 from rlft_cli.feedback import Feedback
 from rlft_cli.judge import Judge
@@ -91,6 +92,9 @@ class Training:
     reference: Snapshot | None = None
     labelled: BatchSampler | None = None  # examples whose labels were revealed before, to be mixed in
     label_coefficient: float = 0.0  # weight of their cross-entropy
+    pairs: Callable[[Sequence[int]], tuple[Tensor, Tensor]] | None = (
+        None  # of replies [2 B, T], the preferred one first
+    )
     log: Mapping[int, Any] | None = None  # by example, what another policy did: arrays of ring.DECISION
 
     def __post_init__(self, reward: Reward, feedback: Feedback) -> None:
@@ -117,6 +121,31 @@ class Training:
     def inputs(self, ids: Sequence[int]) -> dict[str, Tensor]:
         """What the policy reads of examples, where the policy is."""
         return {name: tensor.to(self.accelerator.device) for name, tensor in self.task.collate(ids).items()}
+
+    def place(self) -> dict[str, Any]:
+        """Where the next step begins, cheap to keep: what acting changes before a reward is asked for."""
+        return {
+            "sampler": self.sampler.state_dict(),
+            "generator": self.generator.get_state(),
+            "feedback_generator": self.judge.generator.get_state(),
+            "torch_generator": torch.get_rng_state(),
+            "regret": self.regret,
+            "decided": self.decided,
+        }
+
+    def go_back(self, place: Mapping[str, Any]) -> None:
+        """Undo a step whose rewards could not be had, so that a resumed run takes it again (law 3)."""
+        self.sampler.load_state_dict(place["sampler"])
+        self.generator.set_state(place["generator"])
+        self.judge.generator.set_state(place["feedback_generator"])
+        torch.set_rng_state(place["torch_generator"])
+        self.regret, self.decided = place["regret"], place["decided"]
+
+    def inputs_of(self, trajectory: Trajectory) -> dict[str, Tensor]:
+        """What the policy reads of a trajectory, collated again where it holds ids alone, and what came to light."""
+        if len(trajectory.observation) == 1:
+            trajectory = replace(trajectory, observation=self.inputs(trajectory.observation["id"].tolist()))
+        return trajectory.inputs
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that decides what comes next (law 3)."""

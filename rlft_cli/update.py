@@ -86,9 +86,7 @@ def _clip(t: Training) -> float:
 
 def micro_batch_loss(t: Training, part: Trajectory, drawn: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
     """Loss [N, T] of a micro-batch, 0 where nothing is learned, and signals; ``drawn`` perturbs the policy, not its target."""
-    observation = part.observation
-    if len(observation) == 1:
-        observation = t.inputs(observation["id"].tolist())
+    observation = t.inputs_of(part)
     with t.accelerator.autocast():
         output = t.wrapped(observation | drawn, part.action)
         target = t.target(observation, part.action) if t.target is not None else None
@@ -130,7 +128,7 @@ def _mix_in(t: Training, labelled: BatchSampler) -> float:
     for chunk in torch.arange(len(known.action), device=mask.device).chunk(t.optim.micro_batches):
         part = known if t.optim.micro_batches == 1 else known.select(chunk)
         with t.accelerator.autocast():
-            scores = t.wrapped(t.inputs(part.observation["id"].tolist()), part.action).scores
+            scores = t.wrapped(t.inputs_of(part), part.action).scores
         loss = -action_log_prob(scores, part.action)
         loss = torch.where(part.mask, loss, torch.zeros_like(loss)).sum() / decisions
         t.accelerator.backward(t.label_coefficient * t.accelerator.num_processes * loss)  # DDP averages over processes

@@ -337,7 +337,7 @@ def test_completion_works_in_bash(tmp_path: Path) -> None:
     assert press_tab("rlft train al") == ["algo.", "algo="]
     assert press_tab("rlft train algo=superv") == ["supervised"]
     assert press_tab("rlft train task=ner algo=dq") == ["dqn", "dqnimb"]
-    assert press_tab("rlft train -m algo=dqn,re") == ["dqn,reinforce"]
+    assert press_tab("rlft train -m algo=dqn,rei") == ["dqn,reinforce"]
     assert press_tab("rlft ev") == ["eval"]
     assert press_tab("rlft eval checkpoint=") == []
 

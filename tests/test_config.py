@@ -101,7 +101,7 @@ def test_the_default_has_no_fault(toy: Library) -> None:
         ("~optim.lrr", "~optim.lrr: there is no such key to remove; did you mean ~optim.lr?"),
         ("seed.x=1", "seed.x: seed is one value and has no keys"),
         ("run_dir=a resume=b", "run_dir, resume: a resumed run goes on in its own folder; leave run_dir out"),
-        ("seed=${nothing}", "seed: cannot be filled in: Interpolation key 'nothing' not found"),
+        ("seed=${nothing}", "seed: cannot be filled in: Interpolation key 'nothing' not found; type seed=..."),
     ],
 )
 def test_each_fault_is_one_line(toy: Library, word: str, line: str) -> None:

@@ -134,10 +134,11 @@ def test_every_option_composes_without_a_fault_of_its_own(
     elif group == "algo" and not fits("algo", name, "ner"):
         pair["task"] = next(task for task in LIBRARY.options["task"] if fits("algo", name, task))
     words += [Override(text="", prefix="", key=key, values=(value,)) for key, value in pair.items()]
-    composed = compose(LIBRARY, "train", [(word, word.values[0]) for word in words])
+    verb = "pipeline" if "stages" in source_of(group, name).values else "train"
+    composed = compose(LIBRARY, verb, [(word, word.values[0]) for word in words])
     assert composed is not None, "a defaults list in a form that only Hydra reads is checked too late"
-    faults = check(LIBRARY, "train", composed, running=False)
-    paired = [line for line in faults if line.startswith((f"task={composed.chosen['task']} ", "algo="))]
+    faults = check(LIBRARY, verb, composed, running=False)
+    paired = [line for line in faults if line.startswith((f"task={composed.chosen.get('task')} ", "algo="))]
     # an option for another task or algorithm is refused beside the default ones; task, algo and presets must fit alone
     allowed = paired if group not in ("task", "algo", "experiment") and not pair else []
     assert [line for line in faults if line not in allowed] == []
@@ -151,6 +152,9 @@ def test_every_task_works_with_every_algorithm_by_itself(task: str, algo: str) -
     composed = compose(LIBRARY, "train", [(word, word.values[0]) for word in words])
     assert composed is not None
     faults = check(LIBRARY, "train", composed)
+    if not fits("feedback", composed.chosen["feedback"] or "", task):  # a log of what no log can hold
+        assert any(f"feedback={composed.chosen['feedback']} is for" in line for line in faults)
+        return
     if composed.chosen["feedback"] == "logged":
         assert len([line for line in faults if line.startswith("feedback.log")]) == 1
         faults = [line for line in faults if not line.startswith("feedback.log")]

@@ -151,7 +151,9 @@ def bind(rows: Sequence[Row], model: Any, window: int = 64, labels: list[str] | 
     elif "text" in rows[0]:
         settings = Classification(max_window_tokens=window, max_windows=4)
     else:
-        settings = Dialogue(context_turns=3, max_prompt_tokens=32, max_reply_tokens=8, replies="all", language="en")
+        settings = Dialogue(
+            context_turns=3, max_prompt_tokens=32, max_reply_tokens=8, replies="all", language="en", stop=[]
+        )
     task = settings.build(settings.fit(rows) if labels is None else labels, model.codec(None, list(corpus(rows))))
     task.add(rows)
     return task

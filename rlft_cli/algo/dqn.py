@@ -48,7 +48,7 @@ class Dqn:
 
     on_policy: ClassVar[bool] = False
     needs: ClassVar[str] = "rewards"
-    decisions: ClassVar[tuple[str, ...]] = ("tags", "classes", "tokens")
+    decisions: ClassVar[tuple[str, ...]] = ("tags", "classes", "tokens", "acts")
     regresses: ClassVar[bool] = True
     samples: ClassVar[int] = 1
     epochs: ClassVar[int] = 1

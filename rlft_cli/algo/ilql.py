@@ -24,7 +24,7 @@ class Ilql:
 
     on_policy: ClassVar[bool] = False
     needs: ClassVar[str] = "rewards"
-    decisions: ClassVar[tuple[str, ...]] = ("tags", "classes")
+    decisions: ClassVar[tuple[str, ...]] = ("tags", "classes", "tokens")
     regresses: ClassVar[bool] = False
     samples: ClassVar[int] = 1
     epochs: ClassVar[int] = 1

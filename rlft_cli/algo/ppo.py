@@ -34,7 +34,7 @@ class Ppo:
 
     on_policy: ClassVar[bool] = True
     needs: ClassVar[str] = "rewards"
-    decisions: ClassVar[tuple[str, ...]] = ("tags", "classes", "tokens")
+    decisions: ClassVar[tuple[str, ...]] = ("tags", "classes", "tokens", "acts")
 
     samples: Annotated[int, "[1, inf)"]
     epochs: Annotated[int, "[1, inf)"]

@@ -22,7 +22,7 @@ class Quantile:
 
     on_policy: ClassVar[bool] = False
     needs: ClassVar[str] = "rewards"
-    decisions: ClassVar[tuple[str, ...]] = ("tags", "classes")
+    decisions: ClassVar[tuple[str, ...]] = ("tags", "classes", "acts")
     regresses: ClassVar[bool] = True
     distribution: ClassVar[bool] = True
     samples: ClassVar[int] = 1

@@ -40,7 +40,7 @@ class Reinforce:
     on_policy: ClassVar[bool] = True
     needs: ClassVar[str] = "rewards"
     epochs: ClassVar[int] = 1
-    decisions: ClassVar[tuple[str, ...]] = ("tags", "classes", "tokens")
+    decisions: ClassVar[tuple[str, ...]] = ("tags", "classes", "tokens", "acts")
 
     samples: Annotated[int, "[1, inf)"]
     baseline: Literal["none", "moving_average", "value", "leave_one_out", "self_critical"]

@@ -19,7 +19,7 @@ class Supervised:
 
     on_policy: ClassVar[bool] = True
     needs: ClassVar[str] = "labels"
-    decisions: ClassVar[tuple[str, ...]] = ("tags", "classes", "tokens")
+    decisions: ClassVar[tuple[str, ...]] = ("tags", "classes", "tokens", "acts")
     samples: ClassVar[int] = 1
     epochs: ClassVar[int] = 1
 

@@ -12,12 +12,24 @@ from rlft_cli.data import Splits
 from rlft_cli.data import survey as look
 from rlft_cli.data.checks import Row
 from rlft_cli.data.survey import SPLITS, Limits
+from rlft_cli.data.writing import PAIRS
 from rlft_cli.errors import RlftError
 from rlft_cli.model import Codec, Model
 from rlft_cli.pipeline import build, corpus
 
+_LABELS = {"tagged_words": "Entities by type", "labelled_text": "Texts by label", "goals": "Goals by slot and request"}
 _SHOWN_LABELS = 40  # longer lists are cut on paper, never in JSON
-_UNITS = {"tagged_words": "sentences", "labelled_text": "texts", "dialogue": "dialogues"}
+_UNITS = {
+    "tagged_words": "sentences",
+    "labelled_text": "texts",
+    "dialogue": "dialogues",
+    "preference": "comparisons",
+    "plain_text": "texts",
+    "parallel_text": "sources",
+    "text_summary": "sources",
+    "question_answer": "questions",
+    "goals": "goals",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,12 +90,22 @@ def report(splits: Splits, kind: str, limit: Limits, codec: Codec | None) -> Rep
     found = Report(tables=[_sizes(rows, kind)], notes=list(splits.messages), warnings=[])
     if kind == "dialogue":
         found.tables.append(_replies(rows))
-    else:
+    elif kind == "preference":
+        found.tables.append(_compared(rows))
+        both = look.contradictions(kind, rows)
+        said = f"{len(both)} comparisons are decided both ways" + _examples(list(both)[:3])
+        (found.warnings if both else found.notes).append(said)
+    elif kind in PAIRS:
+        found.tables.append(_sides(rows))
+    elif kind != "plain_text":
         found.tables.append(_labels(rows, kind))
+    if kind in ("tagged_words", "labelled_text"):
         _same_text_other_label(rows, kind, found)
-    if codec is not None and kind == "dialogue":
-        _reply_cuts(rows, codec, limit, found)
-    elif codec is not None:
+    if codec is not None and (kind in ("dialogue", "preference") or kind in PAIRS):
+        _reply_cuts(rows, kind, codec, limit, found)
+    elif codec is not None and kind == "plain_text":
+        found.tables.append(_text_tokens(rows, codec))
+    elif codec is not None and kind != "goals":
         _windows(rows, kind, codec, limit, found)
     _overlap(rows, kind, found)
     return found
@@ -105,9 +127,8 @@ def _sizes(rows: Mapping[str, Sequence[Row]], kind: str) -> ReportTable:
 def _labels(rows: Mapping[str, Sequence[Row]], kind: str) -> ReportTable:
     counts = {split: look.label_counts(kind, rows[split]) for split in SPLITS}
     names = sorted(set().union(*counts.values()), key=lambda name: (-counts["train"][name], name))
-    title = "Entities by type" if kind == "tagged_words" else "Texts by label"
     return ReportTable(
-        title=f"{title} ({len(names)})",
+        title=f"{_LABELS[kind]} ({len(names)})",
         columns=["label", *SPLITS],
         rows=[[name, *[counts[split][name] for split in SPLITS]] for name in names],
     )
@@ -127,6 +148,38 @@ def _replies(rows: Mapping[str, Sequence[Row]]) -> ReportTable:
         columns=["split", "turns", "replies", "mean words", "95 %", "longest", "assistant begins", "user ends"],
         rows=cells,
     )
+
+
+def _compared(rows: Mapping[str, Sequence[Row]]) -> ReportTable:
+    cells: list[list[Cell]] = []
+    for split in SPLITS:
+        size = look.compared(rows[split])
+        words = (round(size.chosen.mean, 1), round(size.rejected.mean, 1))
+        cells.append([split, size.pairs, size.good, size.bad, *words, round(size.longer, 3)])
+    return ReportTable(
+        title="Comparisons, and single replies that were judged; what always taking the longer reply gets right",
+        columns=["split", "pairs", "judged good", "judged bad", "mean words chosen", "rejected", "longer is chosen"],
+        rows=cells,
+    )
+
+
+def _sides(rows: Mapping[str, Sequence[Row]]) -> ReportTable:
+    cells: list[list[Cell]] = []
+    for split in SPLITS:
+        for side in ("source", "target"):
+            size = look.lengths(look.text_words(row[side]) for row in rows[split])
+            cells.append([f"{split} {side}s", round(size.mean, 1), size.p95, size.longest])
+    columns = ["split", "mean words", "95 %", "longest"]
+    return ReportTable(title="Sources, and what is to be written for them, in words", columns=columns, rows=cells)
+
+
+def _text_tokens(rows: Mapping[str, Sequence[Row]], codec: Codec) -> ReportTable:
+    cells: list[list[Cell]] = []
+    for split in SPLITS:
+        size = look.lengths(map(len, codec.text_ids([row["text"] for row in rows[split]])))
+        cells.append([split, size.total, round(size.mean, 1), size.p95, size.longest])
+    columns = ["split", "tokens", "mean tokens", "95 %", "longest"]
+    return ReportTable(title="Lengths in model tokens; texts are written block by block", columns=columns, rows=cells)
 
 
 def _windows(rows: Mapping[str, Sequence[Row]], kind: str, codec: Codec, limit: Limits, found: Report) -> None:
@@ -151,12 +204,12 @@ def _windows(rows: Mapping[str, Sequence[Row]], kind: str, codec: Codec, limit: 
     )
 
 
-def _reply_cuts(rows: Mapping[str, Sequence[Row]], codec: Codec, limit: Limits, found: Report) -> None:
+def _reply_cuts(rows: Mapping[str, Sequence[Row]], kind: str, codec: Codec, limit: Limits, found: Report) -> None:
     """Add lengths of prompts and replies in tokens and how many are cut."""
     prompt_limit, reply_limit = limit.prompt_tokens or codec.max_tokens, limit.reply_tokens or codec.max_tokens
     cells: list[list[Cell]] = []
     for split in SPLITS:
-        prompts, replies = look.reply_tokens(rows[split], codec, limit.context_turns)
+        prompts, replies = look.reply_tokens(kind, rows[split], codec, limit.context_turns)
         for name, sizes, most in (("prompts", prompts, prompt_limit), ("replies", replies, reply_limit)):
             size = look.lengths(sizes)
             cells.append(
@@ -164,7 +217,7 @@ def _reply_cuts(rows: Mapping[str, Sequence[Row]], codec: Codec, limit: Limits, 
             )
     found.tables.append(
         ReportTable(
-            title="Lengths in model tokens, the chat template not counted; what is longer than the limit is cut",
+            title="Lengths in model tokens, instruction and chat template not counted; what is longer than the limit is cut",
             columns=["split", "mean tokens", "95 %", "longest", "limit", "cut"],
             rows=cells,
         )

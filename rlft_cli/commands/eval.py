@@ -10,38 +10,115 @@ from rlft_cli.console import Console
 from rlft_cli.data import Data, Splits
 from rlft_cli.data.files import Files
 from rlft_cli.data.table import named
-from rlft_cli.errors import RlftError
+from rlft_cli.errors import RewardFailure, RlftError, UsageError
+from rlft_cli.evaluation import Comparison, Evaluation, compare
+from rlft_cli.reward import Reward
 from rlft_cli.task import Row
 
 SEED = 1  # of the bootstrap: the same intervals every time
 
 
 def run(config: DictConfig, console: Console) -> None:
-    """Evaluate one split and print its metrics; write them to ``output`` where it is given."""
+    """Evaluate one split and print its metrics, beside another checkpoint's; write them to ``output`` where it is given."""
     output = artifact.new_file("output", config.output)
     setup = pipeline.checkpoint_setup(config.checkpoint, config.hardware, SEED)
+    other = None if config.against is None else rival(config.against, setup, config.hardware)
+    reward = reward_for(config, setup, console)
     splits = splits_of(config, setup)
     for message in dict.fromkeys(splits.messages):
         console.line(message)
     drop = config.data is not None and config.data.get("unseen_labels") == "drop"
-    rows = known_rows(
-        {"train": splits.train, "dev": splits.dev, "test": splits.test}[config.split].to_list(), setup, drop, console
-    )
-    ids = pipeline.add_rows(setup.task, rows, config.evaluation.max_examples)
-    found = setup.evaluator(config.evaluation).evaluate(setup.policy, ids, pipeline.build(setup.config.reward))
+    rows = {"train": splits.train, "dev": splits.dev, "test": splits.test}[config.split].to_list()
+    for one in (setup, other) if other is not None else (setup,):
+        rows = known_rows(rows, one, drop, console)
+    try:
+        found = judge(setup, rows, reward, config.evaluation)
+    except RewardFailure as problem:
+        if config.reward is not None:
+            raise
+        console.warn(f"without the reward that it was trained with: {problem}")
+        reward = None
+        found = judge(setup, rows, None, config.evaluation)
+    examples = len(found.predictions)
     show_metrics(console, found.metrics, config.split)
-    console.line(f"{len(ids)} examples in {found.seconds:.1f} s", examples=len(ids), seconds=round(found.seconds, 2))
+    content = {
+        "checkpoint": str(config.checkpoint),
+        "split": config.split,
+        "examples": examples,
+        config.split: found.metrics,
+        "signatures": setup.task.signatures(),
+        "versions": artifact.versions(),
+    }
+    seconds = found.seconds
+    if other is not None:
+        theirs = judge(other, rows, reward, config.evaluation)
+        seconds += theirs.seconds
+        gaps = compare(setup.task, found, theirs, SEED, config.evaluation.bootstrap)
+        show_comparison(console, found, theirs, gaps, config.against)
+        content["against"] = {
+            "checkpoint": str(config.against),
+            config.split: theirs.metrics,
+            "difference": gaps.difference,
+            "win_rate": gaps.win_rate,
+        }
+    console.line(f"{examples} examples in {seconds:.1f} s", examples=examples, seconds=round(seconds, 2))
     if output is not None:
-        durable.write_json(
-            output,
-            {
-                "checkpoint": str(config.checkpoint),
-                "split": config.split,
-                "examples": len(ids),
-                config.split: found.metrics,
-                "signatures": setup.task.signatures(),
-                "versions": artifact.versions(),
-            },
+        durable.write_json(output, content)
+
+
+def rival(path: str, setup: pipeline.Setup, hardware: DictConfig) -> pipeline.Setup:
+    """The setup of another checkpoint; UsageError where it is not of the same task."""
+    other = pipeline.checkpoint_setup(str(artifact.find_checkpoint(path, "against")), hardware, SEED)
+    mine, theirs = (str(one.config.task["_target_"]) for one in (setup, other))
+    if mine != theirs:
+        tasks = [one.config.options.task for one in (setup, other)]
+        raise UsageError(
+            f"against={path} is of task={tasks[1]}, the checkpoint of task={tasks[0]}; give one of the same task"
+        )
+    return other
+
+
+def reward_for(config: DictConfig, setup: pipeline.Setup, console: Console) -> Reward | None:
+    """The reward given, or that of the checkpoint's run where it can be had: what it judges by may be out of reach (law 4).
+
+    UsageError for a given one that is for other decisions.
+    """
+    if config.reward is None:
+        try:
+            return pipeline.reward_of(setup)
+        except (RewardFailure, UsageError) as problem:
+            console.warn(f"without the reward that it was trained with: {problem}")
+            return None
+    reward = pipeline.load_reward(config.reward, setup.accelerator)
+    if setup.task.decisions not in reward.decisions:
+        raise UsageError(
+            f"the reward judges {' and '.join(reward.decisions)}, the checkpoint decides {setup.task.decisions}; "
+            "choose another reward=, or leave it out for that of the checkpoint's run"
+        )
+    return reward
+
+
+def judge(setup: pipeline.Setup, rows: list[Row], reward: Reward | None, settings: DictConfig) -> Evaluation:
+    """Evaluate a checkpoint on rows."""
+    ids = pipeline.add_rows(setup.task, rows, settings.max_examples)
+    return setup.evaluator(settings).evaluate(setup.policy, ids, reward)
+
+
+def show_comparison(console: Console, ours: Evaluation, theirs: Evaluation, gaps: Comparison, against: str) -> None:
+    """Print what one checkpoint has before another; single labels are left to the file."""
+    rows = [
+        (name, ours.metrics[name]["value"], theirs.metrics[name]["value"], gap["value"], gap["low"], gap["high"])
+        for name, gap in gaps.difference.items()
+        if "." not in name
+    ]
+    columns = ("metric", "checkpoint", "against", "difference", "low", "high")
+    console.table(f"against {against} (paired 95 % bootstrap intervals)", columns, rows)
+    if (wins := gaps.win_rate) is not None:
+        console.line(
+            f"win rate by reward {wins['value']:.3f} [{wins['low']:.3f}, {wins['high']:.3f}]; 0.5 is no difference",
+            win_rate=wins["value"],
+            low=wins["low"],
+            high=wins["high"],
         )
 
 
@@ -51,7 +128,7 @@ def splits_of(config: DictConfig, setup: pipeline.Setup) -> Splits:
     if config.data is not None:
         return (source.only(config.split) if isinstance(source, Files) else source).load(setup.task.rows)
     try:
-        return source.load(setup.task.rows)
+        return source.load(setup.rows)
     except RlftError as problem:
         raise RlftError(
             f"the data that the checkpoint was trained with cannot be read from here: {problem}. "
@@ -61,10 +138,10 @@ def splits_of(config: DictConfig, setup: pipeline.Setup) -> Splits:
 
 def known_rows(rows: list[Row], setup: pipeline.Setup, drop: bool, console: Console) -> list[Row]:
     """Rows whose labels the checkpoint knows; RlftError names the first one of another label, unless they are dropped."""
-    known = set(setup.task.labels)
+    known, decides = set(setup.task.labels), setup.task.decisions
     kept: list[Row] = []
     for row in rows:
-        answers = row["tags"] if setup.task.decisions == "tags" else [row["label"]] if known else []
+        answers = row["tags"] if decides == "tags" else [row["label"]] if decides == "classes" else []
         strange = next((answer for answer in answers if answer not in known), None)
         if strange is None:
             kept.append(row)

@@ -78,7 +78,15 @@ def _answer(decisions: str, row: Row, answer: Any) -> dict[str, Any]:
         return {"words": words, "tags": answer, "entities": found}
     if decisions == "classes":
         return {"text": row["text"], "label": answer}
-    return {"turns": row["turns"], "reply": answer}
+    if decisions == "pairs":
+        shown = {key: row[key] for key in ("turns", "chosen", "rejected")}
+        if row["chosen"] is not None and row["rejected"] is not None:
+            return {**shown, "preferred": "chosen" if answer == "first" else "rejected"}
+        return {**shown, "good": answer == "first"}
+    if decisions == "acts":
+        return {"constraints": {one["slot"]: one["value"] for one in row["constraints"]}, "outcome": answer}
+    asked: dict[str, Any] = {key: row[key] for key in ("turns", "source", "text") if key in row}
+    return {**asked, "reply": answer}
 
 
 def _conll(described: dict[str, Any]) -> str:

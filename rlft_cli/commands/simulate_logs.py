@@ -38,6 +38,15 @@ def run(config: DictConfig, console: Console) -> None:
     output = artifact.new_file("output", config.output)
     assert output is not None  # it must be given
     setup = pipeline.checkpoint_setup(config.checkpoint, config.hardware, config.seed)
+    if setup.task.decisions == "pairs":
+        raise UsageError(
+            f"checkpoint={config.checkpoint} judges comparisons (task=preference), of which there are no logs; give one of "
+            "task=ner, task=classification or task=dialogue"
+        )
+    if setup.task.decisions == "acts":
+        raise UsageError(
+            "logs hold what was done in answer to a text, and task=goal_dialogue reads none; give a checkpoint of another task"
+        )
     splits = splits_of(config, setup)
     for message in dict.fromkeys(splits.messages):
         console.line(message)
@@ -56,7 +65,9 @@ def run(config: DictConfig, console: Console) -> None:
     actor = Actor(
         setup=setup,
         explore=explore,
-        reward=pipeline.build(config.reward if config.reward is not None else setup.config.reward),
+        reward=pipeline.load_reward(
+            config.reward if config.reward is not None else setup.config.reward, setup.accelerator
+        ),
         values=pipeline.build(setup.config.algo).values,
         generator=torch.Generator(device=device).manual_seed(config.seed),
         samples=config.episodes_per_example,
@@ -76,7 +87,12 @@ def run(config: DictConfig, console: Console) -> None:
 
 def _episodes(task: Task, rows: Sequence[Row]) -> tuple[list[Row], list[int]]:
     """The examples as a log shows them, one for each episode, and their ids; of a dialogue, the turns before each reply."""
-    if task.decisions != "tokens":
+    if task.rows == "plain_text":
+        raise UsageError(
+            "the blocks of language modelling begin within a text, which a log cannot show again token by token; "
+            "give a checkpoint of another task"
+        )
+    if task.rows != "dialogue":
         return list(rows), task.add(rows)
     asked, ids = [], []
     for row in rows:
@@ -111,6 +127,7 @@ def _act(actor: Actor, places: Sequence[int], rows: list[Row], ids: list[int]) -
         references=task.references(repeated),
         predictions=task.decode(done.action, done.mask, repeated),
         labels=task.labels,
+        contexts=task.contexts(repeated),
     )
     earned = actor.reward(done.action, done.mask, batch)
     episode = partial(_episode, done, earned)

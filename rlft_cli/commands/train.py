@@ -17,7 +17,7 @@ from rlft_cli import artifact, durable, pipeline
 from rlft_cli.commands.train_log import LOG_EVERY_STEPS, against_collapse, log, show_metrics, sizes
 from rlft_cli.commands.train_state import Run, keep_batch, load_state, restore, resumed_config, save_state
 from rlft_cli.console import Console
-from rlft_cli.errors import RlftError, UsageError
+from rlft_cli.errors import RewardFailure, RlftError, UsageError
 from rlft_cli.finite import NonFiniteError
 from rlft_cli.hardware import keep_freed_memory
 from rlft_cli.learner import Progress, learn
@@ -47,6 +47,7 @@ def run(config: DictConfig, console: Console) -> None:
     else:
         artifact.require_free(config.run_dir)
         state, setup = None, pipeline.new_setup(config)  # data or weights that cannot be had leave no folder behind
+        pipeline.check_rewards(setup)
         folder = artifact.create_run_folder(config.run_dir, config.runs, config.options.task, config.options.algo)
         artifact.write_config(folder, pipeline.plain(config))
     for message in setup.messages:
@@ -54,7 +55,7 @@ def run(config: DictConfig, console: Console) -> None:
     chosen = ("task", "algo", "feedback", "model")
     console.line(", ".join(f"{group} {config.options[group]}" for group in chosen))
     console.line(sizes(setup))
-    this = Run(folder=folder, config=config, setup=setup, console=console, reward=pipeline.build(config.reward))
+    this = Run(folder=folder, config=config, setup=setup, console=console, reward=pipeline.reward_of(setup))
     with _interruptible(this):
         for phase in ("warm_start", "main"):
             if state is None or state["phase"] == phase:
@@ -72,10 +73,14 @@ def _phase(this: Run, phase: str, state: dict[str, Any] | None) -> None:
     if state is not None:
         restore(this, training, state)
     looked = _looks(this, training.seen / len(training.sampler))  # by the place alone: a resumed run looks alike
-    if training.done >= 1.0 and training.step == 0:  # passes=0: what the warm start gave is all
-        _look(this, training, Progress(step=0, passes=0.0, done=1.0, pass_ended=True, signals={}))
     clock = time.perf_counter()
     try:
+        if phase == "main" and pipeline.measure_rewards(this.setup, training):  # only before anything is learned
+            artifact.write_config(this.folder, pipeline.plain(this.config))
+        # With passes=0 what the warm start gave is all; and what could not be evaluated before a resume is due.
+        if (training.done >= 1.0 and training.step == 0) or this.due:
+            passes = training.seen / len(training.sampler)
+            _look(this, training, Progress(step=training.step, passes=passes, done=1.0, pass_ended=True, signals={}))
         for progress in learn(training):
             this.window.append(progress.signals)
             if progress.step % LOG_EVERY_STEPS == 0 or progress.done >= 1.0:
@@ -97,6 +102,10 @@ def _phase(this: Run, phase: str, state: dict[str, Any] | None) -> None:
                 break
     except NonFiniteError as error:
         keep_batch(this, error)
+    except RewardFailure as problem:
+        save_state(this, training)
+        command = shlex.join(["rlft", "train", f"resume={this.folder}"])
+        raise RlftError(f"{problem}. What was learned is saved; once it is mended, go on with: {command}") from problem
     this.seconds += time.perf_counter() - clock
     this.passes = training.seen / len(training.sampler)
     for name, value in vars(training.counts).items():
@@ -117,7 +126,9 @@ def _patience_spent(this: Run) -> bool:
 
 def _look(this: Run, training: Training, progress: Progress) -> None:
     """Evaluate on dev, and keep the checkpoint where it is the best by the selection rule."""
+    this.due = True
     found = this.setup.evaluator(this.config.evaluation).evaluate(this.setup.policy, this.setup.ids["dev"], this.reward)
+    this.due = False
     primary = this.setup.task.primary
     rule = this.config.selection.by
     values = {name: interval["value"] for name, interval in found.metrics.items()}

@@ -40,6 +40,7 @@ class Run:
     collapsed: bool = False  # at the last evaluation
     few_samples: bool = False  # said that leave-one-out does not pay
     stop: bool = False
+    due: bool = False  # an evaluation that could not be done
     passes: float = 0.0  # of the main phase
 
 
@@ -92,6 +93,7 @@ def save_state(this: Run, training: Training) -> None:
         "seconds": this.seconds,
         "counts": vars(this.counts).copy(),
         "window": this.window,
+        "due": this.due,
     }
     durable.replace_folder(this.folder / "state", lambda folder: durable.save_nested(folder, state))
 
@@ -111,6 +113,7 @@ def restore(this: Run, training: Training, state: dict[str, Any]) -> None:
     training.load_state_dict(state["training"])
     this.best, this.best_passes, this.without_gain = state["best"], state["best_passes"], state["without_gain"]
     this.seconds, this.counts, this.window = state["seconds"], Counts(**state["counts"]), state["window"]
+    this.due = state["due"]
     artifact.truncate_log(this.folder / "metrics.jsonl", this.phase, training.step)
 
 

@@ -13,7 +13,9 @@ class Splits:
     """Train, dev and test examples, and what was noticed while reading them.
 
     Rows by kind: tagged_words {"words": list[str], "tags": list[str] in BIO}, labelled_text {"text": str,
-    "label": str}, dialogue {"turns": list[{"role", "content"}]}; every row has "origin" ("train.conll:12").
+    "label": str}, dialogue {"turns": list[{"role", "content"}]}, preference {"turns": those of the prompt, "chosen": str,
+    "rejected": str} (one of both None where a single reply was judged), plain_text {"text": str}; parallel_text,
+    text_summary and question_answer {"source": str, "target": str}. Every row has "origin" ("train.conll:12").
     """
 
     train: Dataset

@@ -12,21 +12,43 @@ from typing import Any
 from rlft_cli.data.table import Table, fault, named, shown
 
 Row = dict[str, Any]
-ROWS = ("tagged_words", "labelled_text", "dialogue")
-TASK_OF = {"tagged_words": "task=ner", "labelled_text": "task=classification", "dialogue": "task=dialogue"}
-FIELDS_OF = {"tagged_words": "words, tags", "labelled_text": "text, label", "dialogue": "turns"}
+TASK_OF = {
+    "tagged_words": "task=ner",
+    "labelled_text": "task=classification",
+    "dialogue": "task=dialogue",
+    "preference": "task=preference",
+    "parallel_text": "task=translation",
+    "text_summary": "task=summarisation",
+    "question_answer": "task=qa_generative",
+    "plain_text": "task=language_modeling",
+    "goals": "task=goal_dialogue",
+}
+FIELDS_OF = {
+    "tagged_words": "words, tags",
+    "labelled_text": "text, label",
+    "dialogue": "turns",
+    "preference": "prompt, chosen, rejected",
+    "parallel_text": "source, target",
+    "text_summary": "source, target",
+    "question_answer": "question, context, answer (or source, target)",
+    "plain_text": "text",
+    "goals": "constraints, requests",
+}
+ROWS = tuple(TASK_OF)
 _INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zs", "Zl", "Zp", "Mn", "Me"})
 
 
 @dataclass(frozen=True, kw_only=True)
 class ColumnNames:
-    """Names of the fields to read; words and tags may be None: found under their usual names."""
+    """Names of the fields to read; those that may be None are found under their usual names."""
 
     text: str
     label: str
     turns: str
     words: str | None
     tags: str | None
+    source: str | None
+    target: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,18 +60,23 @@ class Part:
 
 
 def text_of(rows: str, row: Row) -> str:
-    """Text of a canonical row, by which it is compared with others."""
+    """Text of a canonical row, by which it is compared with others; of a preference its prompt."""
     if rows == "tagged_words":
         return " ".join(row["words"])
-    if rows == "dialogue":
+    if rows in ("dialogue", "preference"):
         return "\n".join(f"{turn['role']}: {turn['content']}" for turn in row["turns"])
-    return str(row["text"])
+    if rows == "goals":
+        wanted = ", ".join(f"{one['slot']}={one['value']}" for one in row["constraints"])
+        return f"{wanted}; {', '.join(row['requests'])}"
+    return str(row["source"] if "source" in row else row["text"])
 
 
 def labels_of(rows: str, row: Row) -> list[str]:
-    """Labels of a canonical row: the entity type of each tag but O, or the class."""
+    """Labels of a canonical row: the entity type of each tag but O, the class, or the slots and requests of a goal."""
     if rows == "tagged_words":
         return [tag[2:] for tag in row["tags"] if tag != "O"]
+    if rows == "goals":
+        return [*(one["slot"] for one in row["constraints"]), *row["requests"]]
     return [row["label"]] if rows == "labelled_text" else []
 
 
@@ -98,6 +125,14 @@ def _rows_that_fit(columns: list[str]) -> str | None:
     there = set(columns)
     if "turns" in there:
         return "dialogue"
+    if {"prompt", "chosen", "rejected"} <= there or {"prompt", "completion", "label"} <= there:
+        return "preference"
+    if there >= {"source", "target"}:
+        return "parallel_text"
+    if there >= {"question", "answer"}:
+        return "question_answer"
+    if {"constraints", "requests"} <= there:
+        return "goals"
     if there & {"words", "tokens"} and there & {"tags", "ner_tags"}:
         return "tagged_words"
     return "labelled_text" if {"text", "label"} <= there else None

@@ -16,13 +16,13 @@ from rlft_cli.errors import RlftError, UsageError
 
 @dataclass(frozen=True, kw_only=True)
 class Files:
-    """Reads CoNLL, JSONL, CSV or Parquet; a path given for a split wins over what the folder holds."""
+    """Reads CoNLL, JSONL, CSV, Parquet or plain text; a path given for a split wins over what the folder holds."""
 
     dir: str | None
     train: str | None
     dev: str | None
     test: str | None
-    format: Literal["auto", "conll", "jsonl", "csv", "parquet"]
+    format: Literal["auto", "conll", "jsonl", "csv", "parquet", "text"]
     token_column: Annotated[int, "[0, inf)"] | None
     tag_column: Annotated[int, "[0, inf)"] | None
     words_column: str | None
@@ -30,6 +30,9 @@ class Files:
     text_column: str
     label_column: str
     turns_column: str
+    source_column: str | None
+    target_column: str | None
+    language: Literal["en", "zh"]
     dev_fraction: Annotated[float, "(0, 1)"]
     max_train: Annotated[int, "[1, inf)"] | None
     max_dev: Annotated[int, "[1, inf)"] | None
@@ -49,6 +52,8 @@ class Files:
             turns=self.turns_column,
             words=self.words_column,
             tags=self.tags_column,
+            source=self.source_column,
+            target=self.target_column,
         )
         choice = Choice(
             dev_fraction=self.dev_fraction,
@@ -58,6 +63,7 @@ class Files:
             subsample_seed=self.subsample_seed,
             unseen_labels=self.unseen_labels,
             repair=self.repair,
+            language=self.language,
         )
         train, dev, test = self._path("train", self.train), self._path("dev", self.dev), self._path("test", self.test)
         if train is None:

@@ -36,6 +36,9 @@ class Hub:
     text_column: str
     label_column: str
     turns_column: str
+    source_column: str | None
+    target_column: str | None
+    language: Literal["en", "zh"]
     dev_fraction: Annotated[float, "(0, 1)"]
     max_train: Annotated[int, "[1, inf)"] | None
     max_dev: Annotated[int, "[1, inf)"] | None
@@ -56,6 +59,8 @@ class Hub:
             turns=self.turns_column,
             words=self.words_column,
             tags=self.tags_column,
+            source=self.source_column,
+            target=self.target_column,
         )
         choice = Choice(
             dev_fraction=self.dev_fraction,
@@ -65,6 +70,7 @@ class Hub:
             subsample_seed=self.subsample_seed,
             unseen_labels=self.unseen_labels,
             repair=self.repair,
+            language=self.language,
         )
         dev = self.dev or next((name for name in _DEV if name in found), None)
         tables = (

@@ -9,10 +9,10 @@ from typing import Literal
 from rlft_cli.data.checks import FIELDS_OF, TASK_OF
 from rlft_cli.data.conll import read_conll
 from rlft_cli.data.table import Table, named
-from rlft_cli.data.tables import read_table
+from rlft_cli.data.tables import read_lines, read_table
 from rlft_cli.errors import RlftError
 
-Format = Literal["auto", "conll", "jsonl", "csv", "parquet"]
+Format = Literal["auto", "conll", "jsonl", "csv", "parquet", "text"]
 STEMS = {
     "train": ("train", "training"),
     "dev": ("dev", "valid", "validation", "val", "development"),
@@ -23,14 +23,15 @@ _SUFFIXES: dict[str, tuple[str, ...]] = {
     "jsonl": (".jsonl", ".json", ".ndjson"),
     "csv": (".csv", ".tsv"),
     "parquet": (".parquet",),
+    "text": (".txt",),
 }
+_ORDER = {"tagged_words": ("conll", "jsonl", "csv", "parquet"), "plain_text": ("jsonl", "csv", "parquet", "text")}
 
 
 def format_of(path: Path, rows: str) -> Format:
-    """Guess a file's format from its suffix; .tsv is CoNLL for words with tags, else CSV with tabs."""
+    """Guess a file's format from its suffix; .tsv is CoNLL for words with tags, else CSV; .txt plain text where that is read."""
     suffix = path.suffix.lower()
-    order = ("conll", "jsonl", "csv", "parquet") if rows == "tagged_words" else ("jsonl", "csv", "parquet", "conll")
-    for name in order:
+    for name in _ORDER.get(rows, ("jsonl", "csv", "parquet", "conll")):
         if suffix in _SUFFIXES[name]:
             return name  # type: ignore[return-value]  # mypy widens the literals of the tuple to str
     known = ", ".join(sorted({s for suffixes in _SUFFIXES.values() for s in suffixes}))
@@ -44,6 +45,12 @@ def read_file(path: Path, form: Format, rows: str, token_column: int | None, tag
     found = format_of(path, rows) if form == "auto" else form
     if found == "auto":
         raise AssertionError("format_of never says auto")
+    if found == "text":
+        if rows == "plain_text":
+            return read_lines(path)
+        raise RlftError(
+            f"{path}: is read as lines of plain text (data.format=text), which fit {TASK_OF['plain_text']} only"
+        )
     if found != "conll":
         return read_table(path, found)
     if rows != "tagged_words":

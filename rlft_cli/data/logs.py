@@ -11,19 +11,26 @@ from typing import Any
 
 from rlft_cli.data.checks import TASK_OF, Row
 from rlft_cli.data.table import named, read_text, shown
+from rlft_cli.data.writing import PAIRS
 from rlft_cli.errors import RlftError
 
 VERSION = 1
 MOST_FAULTS = 20  # that one message names
 WIDEST = (-1.0, 1.0)  # range of a reward where the header names none
-_INPUT = {"tagged_words": "words", "labelled_text": "text", "dialogue": "turns"}
+_INPUT = {
+    "tagged_words": "words",
+    "labelled_text": "text",
+    "dialogue": "turns",
+    **dict.fromkeys(PAIRS, "source"),
+    "plain_text": "text",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class LogHeader:
     """First line of a log: what its episodes are about, and who acted."""
 
-    rows: str  # kind of examples: tagged_words, labelled_text, dialogue
+    rows: str  # kind of examples: one of rlft_cli.data.checks.ROWS
     labels: list[str]  # names of the actions; empty where they are ids of tokens
     reward_range: tuple[float, float]
     deterministic: bool  # every propensity is 1, or none is known: no use for importance weights
@@ -173,7 +180,12 @@ class _Reader:
         if len(self.faults) > before:
             return None
         row: Row = {key: content[key], "origin": f"{self.path.name}:{line}"}
-        hidden: dict[str, Row] = {"words": {"tags": []}, "text": {"label": ""}, "turns": {}}  # canonical rows have them
+        hidden: dict[str, Row] = {  # canonical rows have them
+            "words": {"tags": []},
+            "text": {"label": ""},
+            "turns": {},
+            "source": {"target": ""},
+        }
         row |= hidden[key]
         return LoggedEpisode(row=row, action=action, reward=columns["reward"], propensity=columns["propensity"])
 
@@ -219,8 +231,8 @@ def _is_number(value: Any) -> bool:
 def _wrong_input(key: str, value: Any) -> str | None:
     if value is None:
         return f"has no {key}; expected the example that was decided on"
-    if key == "text" and not (isinstance(value, str) and value.strip()):
-        return f"text is {shown(value)}, expected a text with words"
+    if key in ("text", "source") and not (isinstance(value, str) and value.strip()):
+        return f"{key} is {shown(value)}, expected a text with words"
     if key == "words" and not (isinstance(value, list) and value and all(isinstance(w, str) and w for w in value)):
         return f"words is {shown(value)}, expected a list of words"
     if key == "turns" and not (isinstance(value, list) and value and all(map(_is_turn, value))):

@@ -10,8 +10,11 @@ from rlft_cli.data.bio import is_tag
 from rlft_cli.data.checks import TASK_OF, Leftovers, Row, check_encodable
 from rlft_cli.data.conll import read_words
 from rlft_cli.data.dialogue import turns_of
+from rlft_cli.data.goals import goal_of
+from rlft_cli.data.preference import comparison
 from rlft_cli.data.table import Table, fault, named, shown
 from rlft_cli.data.tables import json_rows
+from rlft_cli.data.writing import PAIRS, question_source
 from rlft_cli.errors import RlftError
 
 Form = Literal["text", "jsonl", "conll"]
@@ -26,7 +29,17 @@ _SUFFIXES: dict[str, Form] = {
     ".iob2": "conll",
 }
 _OTHERS = (".csv", ".parquet")
-_KEYS = {"tagged_words": ("words", "tokens", "text"), "labelled_text": ("text",), "dialogue": ("turns", "text")}
+_KEYS = {
+    "tagged_words": ("words", "tokens", "text"),
+    "labelled_text": ("text",),
+    "dialogue": ("turns", "text"),
+    "preference": ("prompt",),
+    "parallel_text": ("source", "text"),
+    "text_summary": ("source", "text"),
+    "question_answer": ("question", "source", "text"),
+    "plain_text": ("text",),
+    "goals": ("constraints",),
+}
 
 
 def form_of(path: Path, text: str, rows: str) -> Form:
@@ -75,14 +88,26 @@ def _tagged(words: list[str], origin: str) -> Row:
 def question(path: Path, line: int, text: str, rows: str) -> Row:
     """Row of one text, which is split into words where words are tagged; RlftError where it holds none."""
     table = _one(path)
+    if rows == "goals":
+        raise fault(
+            table.where, line, 'is a text; task=goal_dialogue answers goals: {"constraints": {"area": "north"}}'
+        )
     if not text.strip():
         raise fault(table.where, line, "the text is empty; give one, or leave the line out")
     check_encodable(table, line, text)
     origin = f"{table.name}:{line}"
+    if rows == "preference":
+        raise fault(
+            table.where,
+            line,
+            'a comparison is no plain text; give JSON: {"prompt": ..., "chosen": ..., "rejected": ...}',
+        )
     if rows == "tagged_words":
         return _tagged(_WORD.findall(text), origin)
     if rows == "dialogue":
         return {"turns": [{"role": "user", "content": text}], "origin": origin}
+    if rows in PAIRS:
+        return {"source": text, "target": "", "origin": origin}
     return {"text": text, "label": "", "origin": origin}
 
 
@@ -95,13 +120,22 @@ def _of_object(path: Path, line: int, row: dict[str, Any], rows: str) -> Row:
             line,
             f"expected the key {' or '.join(_KEYS[rows])} ({TASK_OF[rows]}), found {named(list(row)) or 'nothing'}",
         )
+    if rows == "preference":
+        return comparison(table, line, row, Leftovers(table, repair=False))
     value = row[key]
     if key == "turns":
         return _of_turns(table, line, value)
-    if key == "text":
+    if key == "constraints":
+        return goal_of(table, line, {"requests": [], **row})
+    if key in ("text", "source", "question"):
         if not isinstance(value, str):
-            raise fault(table.where, line, f"text is {shown(value)}, expected a text in quotation marks")
-        return question(path, line, value, rows)
+            raise fault(table.where, line, f"{key} is {shown(value)}, expected a text in quotation marks")
+        if key != "question":
+            return question(path, line, value, rows)
+        context = row.get("context", "")
+        if not isinstance(context, str):
+            raise fault(table.where, line, f"context is {shown(context)}, expected a text in quotation marks")
+        return question(path, line, question_source(value, context) if value.strip() else "", rows)
     if not isinstance(value, list) or not all(isinstance(word, str) for word in value):
         raise fault(
             table.where, line, f"{key} is {shown(value)}, expected a list of texts; a whole text goes under text"

@@ -12,7 +12,17 @@ from rlft_cli.data.locate import find_split, no_split, read_file
 from rlft_cli.data.splits import Choice, assemble, require_known
 from rlft_cli.data.table import Table
 
-_FOLDERS = {"tagged_words": "ner", "labelled_text": "classification", "dialogue": "dialogue"}
+_FOLDERS = {
+    "tagged_words": "ner",
+    "labelled_text": "classification",
+    "dialogue": "dialogue",
+    "preference": "preference",
+    "parallel_text": "translation",
+    "text_summary": "summarisation",
+    "question_answer": "qa_generative",
+    "plain_text": "classification",  # its texts; their labels are not read
+    "goals": "goal_dialogue",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,12 +34,13 @@ class Sample:
     max_test: Annotated[int, "[1, inf)"] | None
     subsample_seed: Annotated[int, "[0, inf)"]
     unseen_labels: Literal["error", "drop"]
+    language: Literal["en"]
 
     def load(self, rows: str) -> Splits:
         """Read train, dev and test of the sample."""
         require_known(rows)
         folder = Path(__file__).parent / "samples" / _FOLDERS[rows]
-        names = ColumnNames(text="text", label="label", turns="turns", words=None, tags=None)
+        names = ColumnNames(text="text", label="label", turns="turns", words=None, tags=None, source=None, target=None)
         choice = Choice(
             dev_fraction=0.1,
             max_train=self.max_train,
@@ -38,6 +49,7 @@ class Sample:
             subsample_seed=self.subsample_seed,
             unseen_labels=self.unseen_labels,
             repair=False,
+            language=self.language,
         )
         return assemble(
             rows, (_read(folder, "train", rows), _read(folder, "dev", rows), _read(folder, "test", rows)), names, choice

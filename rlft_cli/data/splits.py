@@ -12,18 +12,34 @@ from datasets import Dataset
 
 from rlft_cli.data import Splits
 from rlft_cli.data.checks import ROWS, Check, ColumnNames, Part, Row, labelled_text, labels_of, line_of, text_of
-from rlft_cli.data.dialogue import dialogue
+from rlft_cli.data.goals import goals
+from rlft_cli.data.preference import preference, replies
 from rlft_cli.data.table import Table, named, shown
 from rlft_cli.data.tagged import tagged_words
+from rlft_cli.data.writing import PAIRS, WRITING, Language, language_message
 from rlft_cli.errors import RlftError, UsageError
 
-_CHECKS: dict[str, Check] = {"tagged_words": tagged_words, "labelled_text": labelled_text, "dialogue": dialogue}
+_CHECKS: dict[str, Check] = {
+    "tagged_words": tagged_words,
+    "labelled_text": labelled_text,
+    "dialogue": replies,
+    "preference": preference,
+    "goals": goals,
+    **WRITING,
+}
 _TURN = pa.struct([("role", pa.string()), ("content", pa.string())])
+_WANTED = pa.struct([("slot", pa.string()), ("value", pa.string())])
 _WORDS = pa.list_(pa.string())
 _SCHEMAS = {
     "tagged_words": pa.schema([("words", _WORDS), ("tags", _WORDS), ("origin", pa.string())]),
     "labelled_text": pa.schema([("text", pa.string()), ("label", pa.string()), ("origin", pa.string())]),
     "dialogue": pa.schema([("turns", pa.list_(_TURN)), ("origin", pa.string())]),
+    "preference": pa.schema(
+        [("turns", pa.list_(_TURN)), ("chosen", pa.string()), ("rejected", pa.string()), ("origin", pa.string())]
+    ),
+    "plain_text": pa.schema([("text", pa.string()), ("origin", pa.string())]),
+    **{kind: pa.schema([("source", pa.string()), ("target", pa.string()), ("origin", pa.string())]) for kind in PAIRS},
+    "goals": pa.schema([("constraints", pa.list_(_WANTED)), ("requests", _WORDS), ("origin", pa.string())]),
 }
 
 
@@ -38,6 +54,7 @@ class Choice:
     subsample_seed: int
     unseen_labels: Literal["error", "drop"]
     repair: bool
+    language: Language
 
 
 def require_known(rows: str) -> None:
@@ -68,6 +85,7 @@ def assemble(rows: str, tables: tuple[Table, Table | None, Table], names: Column
     train = _subsample(rows, "train", train, choice.max_train, choice, messages)
     dev = _subsample(rows, "dev", dev, choice.max_dev, choice, messages)
     test = _subsample(rows, "test", test, choice.max_test, choice, messages)
+    messages += language_message(rows, train.rows, choice.language)
     known = {label for row in train.rows for label in labels_of(rows, row)}
     dev = _known_labels(rows, "dev", dev, known, choice, messages)
     test = _known_labels(rows, "test", test, known, choice, messages)
@@ -148,5 +166,7 @@ def _unseen(rows: str, split: str, part: Part, row: Row, missing: Counter[str], 
 
 def _dataset(rows: str, part: Part) -> Dataset:
     schema = _SCHEMAS[rows]
+    if any("rejected" in row for row in part.rows) and "rejected" not in schema.names:
+        schema = schema.append(pa.field("rejected", pa.string()))  # dialogues that come from compared replies
     columns: dict[str, list[Any]] = {name: [row[name] for row in part.rows] for name in schema.names}
     return Dataset(pa.table(columns, schema=schema))

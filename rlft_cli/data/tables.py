@@ -1,4 +1,4 @@
-"""JSONL, JSON, CSV and Parquet files: rows of named fields, each with its line."""
+"""JSONL, JSON, CSV, Parquet and plain text files: rows of named fields, each with its line."""
 
 from __future__ import annotations
 
@@ -28,6 +28,13 @@ def read_table(path: Path, form: TableFormat) -> Table:
     else:
         text = read_text(path)
         rows = list(_csv(path, text) if form == "csv" else json_rows(path, text))
+    return Table(where=str(path), name=path.name, rows=rows)
+
+
+def read_lines(path: Path) -> Table:
+    """Read a file of plain text, a text a line; blank lines only part them."""
+    lines = enumerate(read_text(path).split("\n"), start=1)
+    rows: list[tuple[int, Row]] = [(n, {"text": line.rstrip("\r")}) for n, line in lines if line.strip()]
     return Table(where=str(path), name=path.name, rows=rows)
 
 

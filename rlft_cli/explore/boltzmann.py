@@ -21,7 +21,7 @@ class Boltzmann:
 
     on_policy: ClassVar[bool] = False
     propensities: ClassVar[bool] = True
-    decisions: ClassVar[tuple[str, ...]] = ("tags", "classes", "tokens")
+    decisions: ClassVar[tuple[str, ...]] = ("tags", "classes", "tokens", "acts")
     reads: ClassVar[tuple[str, ...]] = ()
 
     temperature: Annotated[float, "(0, inf)"]

@@ -23,7 +23,7 @@ class DropoutThompson:
 
     on_policy: ClassVar[bool] = False
     propensities: ClassVar[bool] = False
-    decisions: ClassVar[tuple[str, ...]] = ("tags", "classes")
+    decisions: ClassVar[tuple[str, ...]] = ("tags", "classes", "acts")
     reads: ClassVar[tuple[str, ...]] = ()
 
     p: Annotated[float, "[0, 1)"]

@@ -22,7 +22,7 @@ class EpsilonGreedy:
 
     on_policy: ClassVar[bool] = False
     propensities: ClassVar[bool] = True
-    decisions: ClassVar[tuple[str, ...]] = ("tags", "classes", "tokens")
+    decisions: ClassVar[tuple[str, ...]] = ("tags", "classes", "tokens", "acts")
     reads: ClassVar[tuple[str, ...]] = ()
 
     start: Annotated[float, "[0, 1]"]

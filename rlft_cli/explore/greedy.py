@@ -18,7 +18,7 @@ class Greedy:
 
     on_policy: ClassVar[bool] = False
     propensities: ClassVar[bool] = False
-    decisions: ClassVar[tuple[str, ...]] = ("tags", "classes", "tokens")
+    decisions: ClassVar[tuple[str, ...]] = ("tags", "classes", "tokens", "pairs", "acts")
     reads: ClassVar[tuple[str, ...]] = ()
 
     split_ties: bool

@@ -22,7 +22,7 @@ class Noisy:
 
     on_policy: ClassVar[bool] = False
     propensities: ClassVar[bool] = False
-    decisions: ClassVar[tuple[str, ...]] = ("tags", "classes")
+    decisions: ClassVar[tuple[str, ...]] = ("tags", "classes", "acts")
     reads: ClassVar[tuple[str, ...]] = ("noise",)
 
     sigma_start: Annotated[float, "[0, inf)"]

@@ -23,7 +23,7 @@ class Sample:
 
     on_policy: ClassVar[bool] = True
     propensities: ClassVar[bool] = True
-    decisions: ClassVar[tuple[str, ...]] = ("tags", "classes", "tokens")
+    decisions: ClassVar[tuple[str, ...]] = ("tags", "classes", "tokens", "acts")
     reads: ClassVar[tuple[str, ...]] = ()
 
     temperature: Annotated[float, "(0, inf)"]

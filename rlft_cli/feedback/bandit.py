@@ -20,7 +20,7 @@ class Bandit:
     """Rewards of the chosen actions; no label is revealed (law 6)."""
 
     reveals: ClassVar[str] = "rewards"
-    decisions: ClassVar[tuple[str, ...]] = ("tags", "classes", "tokens")
+    decisions: ClassVar[tuple[str, ...]] = ("tags", "classes", "tokens", "acts")
     reads_reward: ClassVar[bool] = True
     fresh: ClassVar[bool] = True
     pays: ClassVar[str] = "decision"

@@ -20,7 +20,7 @@ class Full:
     """Labels are revealed; an algorithm that learns from rewards sees those of its actions as they are."""
 
     reveals: ClassVar[str] = "labels"
-    decisions: ClassVar[tuple[str, ...]] = ("tags", "classes", "tokens")
+    decisions: ClassVar[tuple[str, ...]] = ("tags", "classes", "tokens", "pairs", "acts")
     reads_reward: ClassVar[bool] = True
     fresh: ClassVar[bool] = True
     pays: ClassVar[str] = "decision"

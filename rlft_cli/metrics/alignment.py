@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import chain, repeat
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from rlft_cli.errors import RlftError
+from rlft_cli.errors import RewardFailure, RlftError
 from rlft_cli.metrics.bootstrap import Floats
+
+if TYPE_CHECKING:
+    from rlft_cli.reward import Batch
 
 NOT_AN_ACTION = -1  # id of a reference label that the model has no action for: no action equals it
 
@@ -62,3 +67,35 @@ def at_last_decision(values: Sequence[float], mask: Tensor) -> Tensor:
     last = steps.masked_fill(~mask, -1).amax(1, keepdim=True) if mask.shape[1] else steps
     paid = torch.tensor(values, dtype=torch.float32, device=mask.device)[:, None]
     return torch.where(mask & (steps == last), paid, 0.0)
+
+
+def contexts_of(batch: Batch) -> Sequence[Any]:
+    """What was answered, one for each prediction; RlftError where that is not known (rewards of a log)."""
+    if len(batch.contexts) != len(batch.predictions):
+        raise RlftError(
+            f"{len(batch.contexts)} contexts for {len(batch.predictions)} replies; this reward reads what was answered: "
+            "use it where a policy acts"
+        )
+    return batch.contexts
+
+
+def texts_of(context: Any) -> list[str]:
+    """Texts of a context: of each turn, of each word, or the one text that it is."""
+    parts = [context] if isinstance(context, str) else context
+    return [part["content"] if isinstance(part, dict) else str(part) for part in parts]
+
+
+def one_number_each(values: Any, count: int, who: str) -> list[float]:
+    """The rewards that ``who`` gave for ``count`` replies; RewardFailure where they are of another number, or no numbers."""
+    try:
+        found = [float(value) for value in values]
+    except (TypeError, ValueError) as problem:
+        raise RewardFailure(f"{who} gave {str(values)[:80]!r}, expected {count} numbers ({problem})") from problem
+    if len(found) != count:
+        raise RewardFailure(
+            f"{who} gave {len(found)} rewards for {count} replies; expected one for each, in their order"
+        )
+    wrong = next((n for n, value in enumerate(found) if not math.isfinite(value)), None)
+    if wrong is not None:
+        raise RewardFailure(f"{who} gave {found[wrong]} for reply {wrong + 1} of {count}; expected a finite number")
+    return found

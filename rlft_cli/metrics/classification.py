@@ -53,6 +53,32 @@ def score_classes(
     return {name: interval(float(observed[name][0]), resampled[name]) for name in observed}
 
 
+def compare_classes(
+    ours: Sequence[str], theirs: Sequence[str], references: Sequence[str], seed: int, resamples: int
+) -> dict[str, Interval]:
+    """Differences, ours minus theirs, of the metrics of ``score_classes`` with paired 95 % bootstrap intervals.
+
+    RlftError without examples, and unless there are as many predictions of either system as references.
+    """
+    if not len(ours) == len(theirs) == len(references) or not references or resamples < 1:
+        raise RlftError(
+            f"{len(ours)} and {len(theirs)} predictions to compare for {len(references)} references in {resamples} "
+            "resamples; expected one of each system for every reference, and at least one resample"
+        )
+    labels = sorted({*ours, *theirs, *references})
+    place = {label: k for k, label in enumerate(labels)}
+    triples = np.array([[place[label] for label in triple] for triple in zip(references, ours, theirs, strict=True)])
+    cells, counts = np.unique(triples, axis=0, return_counts=True)  # as in score_classes, with both systems in a cell
+    drawn = np.random.default_rng(seed).multinomial(len(references), counts / len(references), size=resamples)
+
+    def difference(totals: Floats) -> dict[str, Floats]:
+        mine, other = (_metrics(totals, cells[:, 0], cells[:, k], labels) for k in (1, 2))
+        return {name: mine[name] - other[name] for name in mine}
+
+    resampled, observed = difference(drawn.astype(np.float64)), difference(counts[None].astype(np.float64))
+    return {name: interval(float(observed[name][0]), resampled[name]) for name in observed}
+
+
 def _metrics(
     cells: Floats, rows: NDArray[np.int64], columns: NDArray[np.int64], labels: list[str]
 ) -> dict[str, Floats]:

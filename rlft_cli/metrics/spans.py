@@ -10,6 +10,7 @@ import numpy as np
 
 from rlft_cli.errors import RlftError
 from rlft_cli.metrics.bootstrap import Floats, Interval, bootstrap, ratio
+from rlft_cli.metrics.paired import paired_bootstrap
 
 Mode = Literal["strict", "conlleval"]
 Span = tuple[int, int, str]  # first word, one past the last word, type
@@ -89,6 +90,21 @@ def score_spans(
     kinds = sorted({_parts(tag)[1] for rows in (predictions, references) for tags in rows for tag in tags} - {""})
     counts = _counts(predictions, references, kinds)
     return bootstrap(counts, lambda totals: _metrics(totals, kinds), seed, resamples)
+
+
+def compare_spans(
+    ours: Sequence[Tags], theirs: Sequence[Tags], references: Sequence[Tags], seed: int, resamples: int
+) -> dict[str, Interval]:
+    """Differences, ours minus theirs, of the metrics of ``score_spans`` with paired 95 % bootstrap intervals.
+
+    What counts references alone has no difference and is left out. RlftError where a sentence has not one tag per word.
+    """
+    check_words(ours, references)
+    check_words(theirs, references)
+    kinds = sorted({_parts(tag)[1] for rows in (ours, theirs, references) for tags in rows for tag in tags} - {""})
+    counts = [_counts(predictions, references, kinds) for predictions in (ours, theirs)]
+    found = paired_bootstrap(counts[0], counts[1], lambda totals: _metrics(totals, kinds), seed, resamples)
+    return {name: gap for name, gap in found.items() if not name.startswith(("support", "reference_"))}
 
 
 def _counts(predictions: Sequence[Tags], references: Sequence[Tags], kinds: list[str]) -> Floats:

@@ -14,6 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from rlft_cli.errors import RlftError
 from rlft_cli.model.body import attention
 from rlft_cli.model.codec import HFCodec
+from rlft_cli.model.comparing import PairPolicy
 from rlft_cli.model.head import load_heads
 from rlft_cli.model.source import locate
 from rlft_cli.model.tokens import TokenPolicy
@@ -26,7 +27,7 @@ _DROPOUTS = ("attention_dropout", "attn_pdrop", "embd_pdrop", "hidden_dropout", 
 class Decoder:
     """A causal language model from a source in Hub format."""
 
-    decides: ClassVar[tuple[str, ...]] = ("tokens",)
+    decides: ClassVar[tuple[str, ...]] = ("tokens", "pairs")
 
     sources: list[str]
     dropout: Annotated[float, "[0, 1)"]
@@ -64,7 +65,11 @@ class Decoder:
                 "config.json and model.safetensors in Hub format: fetch the model again (rlft models fetch NAME), or "
                 "give another checkpoint"
             ) from problem
-        policy = TokenPolicy(body=body, codec=task.codec, reads=reads)
+        policy: nn.Module
+        if task.decisions == "pairs":
+            policy = PairPolicy(body=body, reads=reads)
+        else:
+            policy = TokenPolicy(body=body, codec=task.codec, reads=reads)
         load_heads(policy, folder)
         return policy
 

@@ -18,6 +18,11 @@ HEADS_FILE = "heads.safetensors"
 Drawn = dict[str, Tensor]  # of the observation, what an explorer drew for each episode
 
 
+def drawn_of(observation: dict[str, Tensor]) -> Drawn:
+    """What an explorer drew for each episode, of an observation."""
+    return {name: observation[name] for name in ("feature_mask", "weight_noise") if name in observation}
+
+
 class NoiseScale(nn.Module):
     """What factorised noise adds to a linear layer: e_out * (S (e_in * x) + s) (Fortunato et al. 2018, eqs. 9 to 11).
 
@@ -151,7 +156,10 @@ def load_heads(policy: nn.Module, folder: Path) -> None:
     """
     if not (folder / HEADS_FILE).exists():
         return
-    stored, own = load_file(folder / HEADS_FILE), policy.state_dict()
+    stored = load_file(folder / HEADS_FILE)
+    if "prompt" in stored:  # a soft prompt of tuning=prompt, which a policy over tokens reads where it has one
+        policy.register_parameter("prompt", nn.Parameter(stored["prompt"]))
+    own = policy.state_dict()
     wrong = [k for k, v in stored.items() if k in own and own[k].shape != v.shape]
     if wrong:
         raise RlftError(

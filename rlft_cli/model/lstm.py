@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from rlft_cli.errors import RlftError
+from rlft_cli.model.comparing import PairPolicy
 from rlft_cli.model.head import load_heads
 from rlft_cli.model.tokens import TokenPolicy
 from rlft_cli.model.vocabulary import LstmCodec
@@ -51,6 +52,10 @@ class LstmState:
         self.hidden = self.hidden.repeat_interleave(repeats, dim=1)
         self.cell = self.cell.repeat_interleave(repeats, dim=1)
 
+    def batch_select_indices(self, indices: Tensor) -> None:
+        """Keep these episodes only."""
+        self.hidden, self.cell = self.hidden[:, indices], self.cell[:, indices]
+
 
 @dataclass(frozen=True, kw_only=True)
 class LstmOutput:
@@ -58,7 +63,7 @@ class LstmOutput:
 
     logits: Tensor  # [N, keep, V]
     past_key_values: LstmState | None
-    hidden_states: tuple[Tensor]  # [N, keep, H]
+    hidden_states: tuple[Tensor]  # [N, L, H]
 
 
 def _lstm(config: LstmConfig) -> nn.LSTM:
@@ -144,8 +149,8 @@ class LstmLanguageModel(nn.Module):
         past = None if past_key_values is None else (past_key_values.hidden, past_key_values.cell)
         inputs = self.dropout(self.embedding(input_ids) * self.config.embedding_size**0.5)
         hidden, (last, cell) = read_lstm(self.lstm, inputs, attention_mask[:, -input_ids.shape[1] :].bool(), past)
-        hidden = self.dropout(hidden[:, logits_to_keep])
-        logits = nn.functional.linear(self.project(hidden), self.embedding.weight, self.bias)
+        kept = self.dropout(hidden[:, logits_to_keep])
+        logits = nn.functional.linear(self.project(kept), self.embedding.weight, self.bias)
         state = LstmState(hidden=last, cell=cell, read_tokens=attention_mask.shape[1]) if use_cache else None
         return LstmOutput(logits=logits, past_key_values=state, hidden_states=(hidden,))
 
@@ -190,7 +195,7 @@ def _load(body: nn.Module, folder: Path) -> None:
 class Lstm:
     """An LSTM from scratch for every kind of decision."""
 
-    decides: ClassVar[tuple[str, ...]] = ("tags", "classes", "tokens")
+    decides: ClassVar[tuple[str, ...]] = ("tags", "classes", "tokens", "pairs")
 
     embedding_width: Annotated[int, "[1, inf)"]
     hidden_width: Annotated[int, "[1, inf)"]
@@ -222,7 +227,7 @@ class Lstm:
 
     def policy(self, folder: Path | None, task: Any, reads: frozenset[str]) -> nn.Module:
         """Random weights from torch's global generator, or those of a checkpoint, whose sizes then hold."""
-        speaks = task.decisions == "tokens"
+        speaks = task.decisions in ("tokens", "pairs")
         kind = LstmLanguageModel if speaks else LstmBody
         config = self._config(len(task.codec.tokenizer), speaks)
         if folder is not None:
@@ -232,7 +237,11 @@ class Lstm:
             _load(body, folder)
         if not speaks:
             return word_policy(body, task, self.head_width, self.dropout, self.pooling, reads, folder)
-        policy = TokenPolicy(body=body, codec=task.codec, reads=reads)
+        policy: nn.Module
+        if task.decisions == "pairs":
+            policy = PairPolicy(body=body, reads=reads)
+        else:
+            policy = TokenPolicy(body=body, codec=task.codec, reads=reads)
         if folder is not None:
             load_heads(policy, folder)
         return policy

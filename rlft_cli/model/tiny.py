@@ -1,4 +1,4 @@
-"""A random transformer with a vocabulary of its own, for tests and for trying things out in seconds."""
+"""Random transformers with a vocabulary of their own, for tests and for trying things out in seconds."""
 
 from __future__ import annotations
 
@@ -13,16 +13,21 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from torch import nn
 from transformers import (
     AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
     BertConfig,
     BertModel,
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedTokenizerFast,
+    T5Config,
+    T5ForConditionalGeneration,
 )
 
 from rlft_cli.model.body import EncoderBody
 from rlft_cli.model.codec import HFCodec
+from rlft_cli.model.comparing import PairPolicy
 from rlft_cli.model.head import load_heads
+from rlft_cli.model.seq2seq import Seq2SeqPolicy
 from rlft_cli.model.tokens import TokenPolicy
 from rlft_cli.model.words import word_policy
 
@@ -35,9 +40,9 @@ CHAT_TEMPLATE = (
 
 @dataclass(frozen=True, kw_only=True)
 class Tiny:
-    """BERT-shaped for tags and classes, Llama-shaped for tokens; random weights."""
+    """BERT-shaped for tags and classes, Llama-shaped for tokens and pairs of replies; random weights."""
 
-    decides: ClassVar[tuple[str, ...]] = ("tags", "classes", "tokens")
+    decides: ClassVar[tuple[str, ...]] = ("tags", "classes", "tokens", "pairs")
 
     width: Annotated[int, "[8, inf)"]
     layers: Annotated[int, "[1, inf)"]
@@ -59,12 +64,19 @@ class Tiny:
     def policy(self, folder: Path | None, task: Any, reads: frozenset[str]) -> nn.Module:
         """Random weights from torch's global generator, or those of a checkpoint."""
         size = len(task.codec.tokenizer)
-        if task.decisions == "tokens":
+        if task.decisions in ("tokens", "pairs"):
+            body: Any
             if folder is None:
-                return TokenPolicy(body=LlamaForCausalLM(self._llama(size)), codec=task.codec, reads=reads)
-            body = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-            policy = TokenPolicy(body=body, codec=task.codec, reads=reads)
-            load_heads(policy, folder)
+                body = LlamaForCausalLM(self._llama(size))
+            else:
+                body = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+            policy: nn.Module
+            if task.decisions == "pairs":
+                policy = PairPolicy(body=body, reads=reads)
+            else:
+                policy = TokenPolicy(body=body, codec=task.codec, reads=reads)
+            if folder is not None:
+                load_heads(policy, folder)
             return policy
         if folder is None:
             encoder = BertModel(self._bert(size), add_pooling_layer=False)
@@ -94,6 +106,53 @@ class Tiny:
             intermediate_size=2 * self.width,
             max_position_embeddings=self.max_tokens,
             bos_token_id=None,
+            eos_token_id=None,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TinyT5:
+    """T5-shaped, for tokens only; random weights."""
+
+    decides: ClassVar[tuple[str, ...]] = ("tokens",)
+
+    width: Annotated[int, "[8, inf)"]
+    layers: Annotated[int, "[1, inf)"]
+    heads: Annotated[int, "[1, inf)"]
+    max_tokens: Annotated[int, "[8, inf)"]
+    max_vocabulary: Annotated[int, "[16, inf)"]
+    dropout: Annotated[float, "[0, 1)"]
+
+    def open(self) -> None:
+        """Nothing to fetch: the weights are random."""
+
+    def codec(self, folder: Path | None, corpus: Iterable[str]) -> HFCodec:
+        """A WordPiece tokenizer counted from the corpus, or the one in a checkpoint."""
+        if folder is not None:
+            return HFCodec.load(folder, self.max_tokens)
+        return HFCodec(_tokenizer(corpus, self.max_vocabulary), self.max_tokens)
+
+    def policy(self, folder: Path | None, task: Any, reads: frozenset[str]) -> nn.Module:
+        """Random weights from torch's global generator, or those of a checkpoint."""
+        if folder is None:
+            body = T5ForConditionalGeneration(self._config(len(task.codec.tokenizer), task.codec.pad_id))
+            return Seq2SeqPolicy(body=body, codec=task.codec, reads=reads)
+        body = AutoModelForSeq2SeqLM.from_pretrained(folder, dtype=torch.float32)
+        policy = Seq2SeqPolicy(body=body, codec=task.codec, reads=reads)
+        load_heads(policy, folder)
+        return policy
+
+    def _config(self, vocabulary: int, pad_id: int) -> T5Config:
+        return T5Config(  # type: ignore[call-arg]  # a key of every encoder-decoder, which the class takes
+            vocab_size=vocabulary,
+            d_model=self.width,
+            d_kv=self.width // self.heads,
+            d_ff=2 * self.width,
+            num_layers=self.layers,
+            num_heads=self.heads,
+            dropout_rate=self.dropout,
+            pad_token_id=pad_id,
+            decoder_start_token_id=pad_id,
             eos_token_id=None,
         )
 

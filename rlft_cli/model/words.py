@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from rlft_cli.model import Output
-from rlft_cli.model.head import Drawn, Head, load_heads
+from rlft_cli.model.head import Drawn, Head, drawn_of, load_heads
 from rlft_cli.task import State
 
 
@@ -26,10 +26,6 @@ def legal_transitions(tags: Sequence[str]) -> Tensor:
             allowed = {f"B-{tag[2:]}", tag}
             legal[:, n] = torch.tensor([previous in allowed for previous in tags] + [False])
     return legal
-
-
-def _drawn(observation: dict[str, Tensor]) -> Drawn:
-    return {name: observation[name] for name in ("feature_mask", "weight_noise") if name in observation}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,12 +73,12 @@ class TagPolicy(nn.Module):
         features = self._features(observation)
         features = features.repeat_interleave(action.shape[0] // features.shape[0], dim=0)
         start = torch.full_like(action[:, :1], -1)
-        return self._score(features, torch.cat([start, action[:, :-1]], dim=1), _drawn(observation))
+        return self._score(features, torch.cat([start, action[:, :-1]], dim=1), drawn_of(observation))
 
     def begin(self, observation: dict[str, Tensor], samples: int) -> WordCache:
         """Encode the sentences once for ``samples`` episodes each."""
         features = self._features(observation).repeat_interleave(samples, dim=0)
-        return WordCache(features=features, drawn=_drawn(observation))
+        return WordCache(features=features, drawn=drawn_of(observation))
 
     def step(self, cache: WordCache, state: State) -> tuple[Output, WordCache]:
         """Scores [N, A] of the tag of word ``state.t``."""
@@ -130,7 +126,7 @@ class ClassPolicy(nn.Module):
         """Score the classes: action [N, 1] -> scores [N, 1, A]."""
         features = self._features(observation)
         features = features.repeat_interleave(action.shape[0] // features.shape[0], dim=0)
-        return self._score(features, _drawn(observation))
+        return self._score(features, drawn_of(observation))
 
     def _score(self, features: Tensor, drawn: Drawn) -> Output:
         with torch.autocast(features.device.type, enabled=False):
@@ -140,7 +136,7 @@ class ClassPolicy(nn.Module):
     def begin(self, observation: dict[str, Tensor], samples: int) -> WordCache:
         """Encode the texts once for ``samples`` episodes each."""
         features = self._features(observation).repeat_interleave(samples, dim=0)
-        return WordCache(features=features, drawn=_drawn(observation))
+        return WordCache(features=features, drawn=drawn_of(observation))
 
     def step(self, cache: WordCache, state: State) -> tuple[Output, WordCache]:
         """Scores [N, A] of the one decision."""

@@ -29,10 +29,12 @@ from rlft_cli.oracles.toys.tagging import (
 from rlft_cli.returns import categorical_mean
 
 D = torch.float64
-KNOWN_READS = frozenset({"value", "dueling", "greedy", "reference", "propensity"})
+KNOWN_READS = frozenset({"value", "dueling", "greedy", "reference", "propensity", "pairs", "tokens"})
 NUMBERS = ("heads:", "quantiles:", "atoms:")  # more numbers of each action (model/head.py), which can be made too
 MOST_SAMPLES = 8  # groups of more cannot be enumerated
 LENGTHS, ACTIONS = (3, 1, 4, 2), 5
+COMPARISONS, REPLIES = (1, 0, 1, 1), 2  # lengths and actions where a decision is one between two replies
+TOKENS = 3  # of a reply, where rewards after each token are read
 
 
 def checks(algorithm: Algorithm, settings: Mapping[str, Any]) -> list[Oracle]:
@@ -78,14 +80,23 @@ def _learns_means(algorithm: Algorithm, settings: Mapping[str, Any]) -> bool:
 # -- every algorithm -----------------------------------------------------------------------------------------------
 
 
+def _compares(algorithm: Algorithm) -> bool:
+    return algorithm.decisions == ("pairs",)
+
+
+def _each(algorithm: Algorithm) -> int:
+    """Episodes of an observation."""
+    return 2 if "pairs" in algorithm.reads else algorithm.samples
+
+
 def _batch(algorithm: Algorithm, hidden: float) -> Trajectory:
     """4 observations of different lengths; what does not exist holds ``hidden``. Rewards are 0 or 1."""
-    k = algorithm.samples
+    sizes = COMPARISONS if _compares(algorithm) else LENGTHS
     chance = torch.Generator().manual_seed(101)
-    lengths = torch.tensor(LENGTHS).repeat_interleave(k)
-    mask = torch.arange(max(LENGTHS))[None, :] < lengths[:, None]
-    action = torch.randint(ACTIONS - 1, mask.shape, generator=chance)
-    start = blank({"id": torch.arange(len(LENGTHS))}, torch.where(mask, action, 0), mask)
+    lengths = torch.tensor(sizes).repeat_interleave(_each(algorithm))
+    mask = torch.arange(max(sizes))[None, :] < lengths[:, None]
+    action = torch.randint(REPLIES if _compares(algorithm) else ACTIONS - 1, mask.shape, generator=chance)
+    start = blank({"id": torch.arange(len(sizes))}, torch.where(mask, action, 0), mask)
 
     def column(values: Tensor) -> Tensor:
         return torch.where(mask, values, hidden)
@@ -110,22 +121,25 @@ def _made(algorithm: Algorithm, numbers: Tensor) -> Output:
     elif told.atoms:
         heads = numbers[..., 2:]
         scores = categorical_mean(heads, torch.linspace(told.low, told.high, told.atoms, dtype=D))
-    elif told.heads:
+    elif told.heads or "tokens" in algorithm.reads:
         heads = numbers[..., 2:]
     return Output(scores=scores, value=numbers[..., 0, 1] if "value" in algorithm.reads else None, heads=heads)
 
 
 def _width(algorithm: Algorithm) -> int:
     told = Numbers.of(algorithm.reads)
-    return 2 + max(told.heads, told.quantiles, told.atoms)
+    return 2 + max(told.heads, told.quantiles, told.atoms, TOKENS if "tokens" in algorithm.reads else 0)
 
 
 def _output(algorithm: Algorithm, rows: int, seed: int) -> tuple[Output, Tensor]:
-    """Random output of ``rows`` episodes, its last action illegal, and the numbers that it is made of."""
+    """Random output of ``rows`` episodes, its last action illegal (of two replies, none), and the numbers it is made of."""
     chance = torch.Generator().manual_seed(seed)
-    shape = (rows, max(LENGTHS), ACTIONS, _width(algorithm))
+    steps, actions = (max(COMPARISONS), REPLIES) if _compares(algorithm) else (max(LENGTHS), ACTIONS)
+    shape = (rows, steps, actions, _width(algorithm))
     numbers = torch.randn(shape, generator=chance, dtype=D).requires_grad_()
     output = _made(algorithm, numbers)
+    if _compares(algorithm):
+        return output, numbers
     last = torch.arange(ACTIONS) == ACTIONS - 1
     return replace(output, scores=output.scores.masked_fill(last, ILLEGAL_SCORE)), numbers
 
@@ -161,17 +175,17 @@ def _nan_without_harm(algorithm: Algorithm) -> float:
 
 
 def _unreduced(algorithm: Algorithm) -> float:
-    """Largest gradient of an episode's loss in what is said of another; infinite where the loss is not [N, T]."""
+    """Largest gradient of an episode's loss in what is said of another (of another pair); infinite where it is not [N, T]."""
     algorithm.state.clear()
     batch = algorithm.prepare(_batch(algorithm, 0.0)).without_masked()
     output, numbers = _output(algorithm, len(batch.action), 102)
     loss = _loss(algorithm, batch, output)
     if loss.shape != batch.action.shape:
         return math.inf
-    worst = 0.0
+    worst, together = 0.0, 2 if "pairs" in algorithm.reads else 1
     for n in range(len(loss)):
         (found,) = torch.autograd.grad(loss[n][batch.mask[n]].sum(), numbers, retain_graph=True)
-        found[n] = 0
+        found[n - n % together : n - n % together + together] = 0
         worst = max(worst, float(found.abs().max()))
     return worst
 
@@ -179,7 +193,7 @@ def _unreduced(algorithm: Algorithm) -> float:
 def _split(algorithm: Algorithm) -> float:
     """Largest difference between the loss of the whole batch and of its parts, prepared together (law 2)."""
     algorithm.state.clear()
-    k = algorithm.samples
+    k = _each(algorithm)
     batch = algorithm.prepare(_batch(algorithm, 0.0)).without_masked()
     output, _ = _output(algorithm, len(batch.action), 102)
     target = _target(algorithm, len(batch.action))

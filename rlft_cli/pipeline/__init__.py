@@ -1,6 +1,7 @@
 """The only place that turns configuration into objects."""
 
 from rlft_cli.pipeline.build import build, plain
+from rlft_cli.pipeline.rewards import check_rewards, load_reward, measure_rewards, reward_of
 from rlft_cli.pipeline.setup import (
     Setup,
     add_rows,
@@ -17,12 +18,16 @@ __all__ = [
     "Setup",
     "add_rows",
     "build",
+    "check_rewards",
     "checkpoint_setup",
     "corpus",
+    "load_reward",
     "log_for",
     "main_training",
+    "measure_rewards",
     "new_setup",
     "plain",
+    "reward_of",
     "same_examples",
     "tokenizer_mark",
     "warm_start_training",

@@ -18,14 +18,17 @@ from transformers.utils import logging as transformers_logging
 from rlft_cli.artifact import Card, find_checkpoint, read_card, write_card
 from rlft_cli.data import Splits
 from rlft_cli.data.logs import Log, read_log
+from rlft_cli.data.writing import PAIRS
 from rlft_cli.errors import UsageError
 from rlft_cli.evaluation import Evaluator
 from rlft_cli.feedback.logged import Logged
 from rlft_cli.model import Codec
 from rlft_cli.model.head import save_heads
+from rlft_cli.model.seq2seq import Seq2SeqPolicy
 from rlft_cli.model.tokens import TokenPolicy
 from rlft_cli.offline import require_chances
 from rlft_cli.pipeline.build import build, plain
+from rlft_cli.reward import Reward
 from rlft_cli.task import Row, Task
 from rlft_cli.tuning import Tuning
 
@@ -46,6 +49,12 @@ class Setup:
     ids: dict[str, list[int]]  # examples by split
     messages: list[str]
     log: Log | None = None  # what another policy did, where that is all there is to learn from
+    reward: Reward | None = None  # once it was asked for
+
+    @property
+    def rows(self) -> str:
+        """The kind of rows that the run learns from: those of the task, or of preferences where pairs are compared."""
+        return rows_for(self.task.rows, build(self.config.algo).reads)
 
     @property
     def precision(self) -> str:
@@ -89,9 +98,22 @@ def corpus(splits: Splits, rows: str) -> list[str]:
     """Texts of the training split, for tokenizers that are built from it."""
     if rows == "tagged_words":
         return [word for row in splits.train for word in row["words"]]
-    if rows == "labelled_text":
+    if rows in ("labelled_text", "plain_text"):
         return [row["text"] for row in splits.train]
+    if rows == "preference":
+        replies = [row[key] for row in splits.train for key in ("chosen", "rejected")]
+        spoken = [turn["content"] for row in splits.train for turn in row["turns"]]
+        return spoken + [reply for reply in replies if reply is not None]
+    if rows in PAIRS:
+        return [row[side] for row in splits.train for side in ("source", "target")]
+    if rows == "goals":
+        return [one["value"] for row in splits.train for one in row["constraints"]]
     return [turn["content"] for row in splits.train for turn in row["turns"]]
+
+
+def rows_for(kind: str, reads: frozenset[str]) -> str:
+    """Rows of a task's kind, or of preferences where the algorithm reads pairs of replies."""
+    return "preference" if "pairs" in reads else kind
 
 
 def new_setup(config: DictConfig) -> Setup:
@@ -100,21 +122,22 @@ def new_setup(config: DictConfig) -> Setup:
     torch.manual_seed(config.seed)
     settings, model, algorithm = build(config.task), build(config.model), build(config.algo)
     reads = algorithm.reads | frozenset(build(config.explore).reads)
-    splits: Splits = build(config.data).load(settings.rows)
+    kind = rows_for(settings.rows, reads)
+    splits: Splits = build(config.data).load(kind)
     if config.init is None:
         folder, labels = model.open(), settings.fit(splits.train)
     else:
         folder = find_checkpoint(config.init, "init")
         card = read_card(folder)
         labels = _same_task(card, config, settings.fit(splits.train))
-    task = settings.build(labels, model.codec(folder, corpus(splits, settings.rows)))
+    task = settings.build(labels, model.codec(folder, corpus(splits, kind)))
     feedback = build(config.feedback)
     log = log_for(task, feedback.log) if isinstance(feedback, Logged) else None
     if log is not None and "propensity" in reads:
         require_chances(log)
     tuning = build(config.tuning)
     policy = tuning.apply(model.policy(folder, task, reads))
-    if isinstance(policy, TokenPolicy) and tuning.adds and accelerator.mixed_precision == "bf16":
+    if isinstance(policy, TokenPolicy | Seq2SeqPolicy) and tuning.adds and accelerator.mixed_precision == "bf16":
         policy.store_low(torch.bfloat16)
     rows = {"train": splits.train.to_list(), "dev": splits.dev.to_list(), "test": splits.test.to_list()}
     most = config.evaluation.max_examples
@@ -136,8 +159,11 @@ def new_setup(config: DictConfig) -> Setup:
 
 def _same_task(card: Card, config: DictConfig, labels: list[str]) -> list[str]:
     """Labels of the checkpoint that a run starts from; UsageError where it is of another task, model or set of labels."""
+    speaks = {build(card.config["task"]).decisions, build(config.task).decisions} <= {"tokens", "pairs"}
     for group in ("task", "model"):
         theirs, ours = card.config[group], plain(config[group])
+        if group == "task" and speaks:  # a language model all the same: a reward model may begin as a policy
+            continue
         if theirs["_target_"] != ours["_target_"]:
             names = card.config["options"][group], config.options[group]
             raise UsageError(
@@ -151,6 +177,8 @@ def _same_task(card: Card, config: DictConfig, labels: list[str]) -> list[str]:
             f"init={config.init} was trained with another model; to start from it, type "
             + " ".join(f"model.{key}={_typed(fixed[key])}" for key in other)
         )
+    if speaks:
+        return labels
     new = sorted(set(labels) - set(card.labels))
     if new:
         raise UsageError(
@@ -167,18 +195,12 @@ def _typed(value: Any) -> str:
 
 def checkpoint_setup(path: str, hardware: Any, seed: int) -> Setup:
     """Task and policy from a checkpoint alone (law 4); its precision is kept wherever the hardware has it."""
-    folder = find_checkpoint(path, "checkpoint")
-    card = read_card(folder)
-    config = OmegaConf.create(card.config)
+    card, config, task, policy = open_checkpoint(path, "checkpoint")
     config.seed = seed
     setting = plain(hardware)
     if setting["precision"] == "auto":
         setting["precision"] = "bf16" if card.precision == "bf16" else "fp32"
     accelerator = build(setting).accelerator()
-    settings, model = build(config.task), build(config.model)
-    task = settings.build(card.labels, model.codec(folder, []))
-    policy = model.policy(folder, task, build(config.algo).reads)
-    assert isinstance(config, DictConfig)
     return Setup(
         config=config,
         accelerator=accelerator,
@@ -189,6 +211,18 @@ def checkpoint_setup(path: str, hardware: Any, seed: int) -> Setup:
         ids={},
         messages=[],
     )
+
+
+def open_checkpoint(path: str, key: str) -> tuple[Card, DictConfig, Task, nn.Module]:
+    """Card, configuration, task and policy of the checkpoint that ``key=path`` names."""
+    folder = find_checkpoint(path, key)
+    card = read_card(folder)
+    config = OmegaConf.create(card.config)
+    assert isinstance(config, DictConfig)
+    settings, model = build(config.task), build(config.model)
+    task: Task = settings.build(card.labels, model.codec(folder, []))
+    policy: nn.Module = model.policy(folder, task, build(config.algo).reads)
+    return card, config, task, policy
 
 
 def same_examples(trained: Setup, saved: Setup, split: str) -> list[int]:

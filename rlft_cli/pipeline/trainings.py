@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import torch
 from omegaconf import DictConfig
+from torch import Tensor
 
+from rlft_cli.errors import UsageError
 from rlft_cli.offline import decisions_of
 from rlft_cli.pipeline.build import build, plain
+from rlft_cli.pipeline.rewards import reward_of
 from rlft_cli.pipeline.setup import Setup
 from rlft_cli.sampler import BatchSampler
 from rlft_cli.snapshot import TargetNetwork
+from rlft_cli.task.replies import ReplyTask
 from rlft_cli.training import Optim, Training
 
 
@@ -35,11 +41,12 @@ def main_training(setup: Setup) -> Training:
         policy=setup.policy,
         task=setup.task,
         algorithm=algorithm,
-        reward=build(config.reward),
+        reward=reward_of(setup),
         feedback=build(config.feedback),
         explore=build(config.explore),
         memory=build(config.memory),
         sampler=_sampler(setup, _optim_of(config.optim), ids, config.seed),
+        pairs=_pairs(setup) if "pairs" in algorithm.reads else None,
         log=log,
         labelled=_mixed_in(setup),
         label_coefficient=config.warm_start.mix_coefficient,
@@ -57,6 +64,16 @@ def main_training(setup: Setup) -> Training:
             interval=config.algo.target_update_interval,
         )
     return training
+
+
+def _pairs(setup: Setup) -> Callable[[Sequence[int]], tuple[Tensor, Tensor]]:
+    """Where the two replies to each prompt come from; UsageError for a task that has no such pairs."""
+    if not isinstance(setup.task, ReplyTask) or setup.task.rows != "dialogue":
+        raise UsageError(
+            f"algo={setup.config.options.algo} learns from pairs of replies, which task={setup.config.options.task} does "
+            "not have; type task=dialogue"
+        )
+    return setup.task.preferred
 
 
 def _labelled(setup: Setup) -> list[int]:
@@ -87,7 +104,7 @@ def warm_start_training(setup: Setup) -> Training:
         policy=setup.policy,
         task=setup.task,
         algorithm=build({"_target_": "rlft_cli.algo.supervised.Supervised", "label_smoothing": 0.0}),
-        reward=build(config.reward),
+        reward=reward_of(setup),
         feedback=build({"_target_": "rlft_cli.feedback.full.Full"}),
         explore=build({"_target_": "rlft_cli.explore.greedy.Greedy", "split_ties": False}),
         memory=build({"_target_": "rlft_cli.memory.latest.Latest"}),

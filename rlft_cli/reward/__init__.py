@@ -16,12 +16,22 @@ class Batch:
     references: Sequence[Any]  # [N] task.references, repeated for the samples of one example
     predictions: Sequence[Any]  # [N] task.decode of the actions
     labels: Sequence[str]  # names of the actions; empty for tokens
+    contexts: Sequence[Any] = ()  # [N] task.contexts: what was answered; none where a log is read
 
 
 class Reward(Protocol):
-    """A pure per-episode function; ``decisions`` names the tasks it can judge."""
+    """A pure per-episode function; ``decisions`` names the tasks it can judge.
+
+    ``contract`` says what its check at the start of a run on tokens may ask: "reference" (the reference is worth more than
+    another reply), "alone" (it does not look at references) or "none" (a control, which breaks the contract on purpose).
+    """
 
     decisions: ClassVar[tuple[str, ...]]
+
+    @property
+    def contract(self) -> str:
+        """What may be asked of it: reference, alone or none."""
+        ...
 
     def __call__(self, action: Tensor, mask: Tensor, batch: Batch) -> Tensor:
         """Reward [N, T] of actions [N, T]; zero where the mask is False."""

@@ -1,4 +1,4 @@
-"""Pays the right class."""
+"""Pays the right class, or the right one of two replies."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from rlft_cli.reward import Batch
 class Accuracy:
     """r = 1[a = y]; a reference label that the model has no action for pays 0 whatever is chosen."""
 
-    decisions: ClassVar[tuple[str, ...]] = ("classes",)
+    decisions: ClassVar[tuple[str, ...]] = ("classes", "pairs")
+    contract: ClassVar[str] = "reference"
 
     def __call__(self, action: Tensor, mask: Tensor, batch: Batch) -> Tensor:
         """Reward [N, T] float32 of actions [N, T]; T is 1."""

@@ -18,6 +18,7 @@ class Chrf:
 
     decisions: ClassVar[tuple[str, ...]] = ("tokens",)
     pays: ClassVar[str] = "episode"
+    contract: ClassVar[str] = "reference"
     word_order: Annotated[int, "[0, 2]"]
 
     def __call__(self, action: Tensor, mask: Tensor, batch: Batch) -> Tensor:

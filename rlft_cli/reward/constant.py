@@ -21,6 +21,7 @@ class Constant:
 
     decisions: ClassVar[tuple[str, ...]] = ("tags", "classes", "tokens")
     control: ClassVar[bool] = True
+    contract: ClassVar[str] = "none"
     value: Annotated[float, "[-1, 1]"]
 
     def __call__(self, action: Tensor, mask: Tensor, batch: Batch) -> Tensor:

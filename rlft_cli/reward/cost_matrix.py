@@ -22,6 +22,7 @@ class CostMatrix:
     """
 
     decisions: ClassVar[tuple[str, ...]] = ("classes",)
+    contract: ClassVar[str] = "reference"
     costs: dict[str, dict[str, float]]
     default_cost: Annotated[float, "[0, 1]"]
     _table: dict[str, dict[str, float]] = field(init=False, repr=False, default_factory=dict)

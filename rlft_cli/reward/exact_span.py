@@ -31,6 +31,7 @@ class ExactSpan:
     """
 
     decisions: ClassVar[tuple[str, ...]] = ("tags",)
+    contract: ClassVar[str] = "reference"
     miss_penalty: Annotated[float, "[0, 1]"]
     credit: Literal["close", "decided", "spread"]
 

@@ -40,6 +40,7 @@ class F1Delta:
     """
 
     decisions: ClassVar[tuple[str, ...]] = ("tags",)
+    contract: ClassVar[str] = "reference"
 
     def __call__(self, action: Tensor, mask: Tensor, batch: Batch) -> Tensor:
         """Reward [N, T] float32 of the predictions that the actions [N, T] decode to."""

@@ -24,6 +24,7 @@ class Imbalanced:
     """
 
     decisions: ClassVar[tuple[str, ...]] = ("classes",)
+    contract: ClassVar[str] = "reference"
     weights: dict[str, float]
     default_weight: Annotated[float, "(0, 1]"]
 

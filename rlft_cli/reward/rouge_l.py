@@ -18,6 +18,7 @@ class RougeL:
 
     decisions: ClassVar[tuple[str, ...]] = ("tokens",)
     pays: ClassVar[str] = "episode"
+    contract: ClassVar[str] = "reference"
     language: Literal["en", "zh"]
 
     def __call__(self, action: Tensor, mask: Tensor, batch: Batch) -> Tensor:

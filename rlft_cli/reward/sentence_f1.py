@@ -18,6 +18,7 @@ class SentenceF1:
 
     decisions: ClassVar[tuple[str, ...]] = ("tags",)
     pays: ClassVar[str] = "episode"
+    contract: ClassVar[str] = "reference"
 
     def __call__(self, action: Tensor, mask: Tensor, batch: Batch) -> Tensor:
         """Reward [N, T] float32 of the predictions that the actions [N, T] decode to."""

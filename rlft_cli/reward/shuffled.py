@@ -24,6 +24,7 @@ class Shuffled:
 
     decisions: ClassVar[tuple[str, ...]] = ("tags", "classes", "tokens")
     control: ClassVar[bool] = True
+    contract: ClassVar[str] = "none"
     language: Literal["en", "zh"]
 
     def __call__(self, action: Tensor, mask: Tensor, batch: Batch) -> Tensor:

@@ -21,6 +21,7 @@ class TokenAccuracy:
     """
 
     decisions: ClassVar[tuple[str, ...]] = ("tags",)
+    contract: ClassVar[str] = "reference"
     outside_weight: Annotated[float, "[0, 1]"]
 
     def __call__(self, action: Tensor, mask: Tensor, batch: Batch) -> Tensor:

@@ -36,6 +36,14 @@ class WeightedSum:
                 f"the rewards in reward.terms have no task in common: {judged}; expected terms of one kind"
             )
 
+    @property
+    def contract(self) -> str:
+        """What all terms together may be asked: "reference" where each compares with it and none is a penalty."""
+        asked = {term.contract for term in self.terms}
+        if asked == {"reference"} and min(self.weights) >= 0:
+            return "reference"
+        return "none" if "none" in asked else "alone"
+
     def __call__(self, action: Tensor, mask: Tensor, batch: Batch) -> Tensor:
         """Reward [N, T] float32 of actions [N, T]."""
         total = torch.zeros(mask.shape, dtype=torch.float32, device=mask.device)

@@ -12,7 +12,7 @@ from rlft_cli.episode import Trajectory
 from rlft_cli.model import Codec
 
 Row = dict[str, Any]  # one example as data/ yields it
-Decisions = Literal["tags", "classes", "tokens"]
+Decisions = Literal["tags", "classes", "tokens", "pairs", "acts"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,16 +23,25 @@ class State:
     previous: Tensor  # [N] int64, the last action; -1 before the first
     length: Tensor  # [N] int64, how many decisions the episode has, or its horizon
     done: Tensor  # [N] bool
+    # [N, W] int64, the last actions, -1 before the first; where the task looks back at them
+    recent: Tensor | None = None
+    # [N, F] what came to light before decision t; None where the input is all there is to see
+    seen: Tensor | None = None
+    world: Any = None  # what the task alone reads: a simulated user
 
 
 class Task(Protocol):
     """A task bound to its labels and to the codec of a model; what a checkpoint needs to be used again is in ``spec``."""
 
     decisions: ClassVar[Decisions]
-    rows: ClassVar[str]
     labels: list[str]  # names of the actions; empty for tokens
     primary: str  # metric of ``score`` that selects the best checkpoint; higher is better
     codec: Codec
+
+    @property
+    def rows(self) -> str:
+        """The kind of rows that ``add`` takes, one of ``TaskSettings.rows``."""
+        ...
 
     def add(self, rows: Sequence[Row]) -> list[int]:
         """Tokenise rows once and return their ids, the ``observation["id"]`` of ``collate``."""
@@ -66,6 +75,10 @@ class Task(Protocol):
         """Reference actions [B, T] int64 and their mask [B, T] bool."""
         ...
 
+    def contexts(self, ids: Sequence[int]) -> list[Any]:
+        """What a person would read of each example before judging: words, a text, or the turns before the reply."""
+        ...
+
     def references(self, ids: Sequence[int]) -> list[Any]:
         """References in the form that rewards and ``score`` compare with."""
         ...
@@ -78,6 +91,12 @@ class Task(Protocol):
         self, predictions: Sequence[Any], references: Sequence[Any], seed: int, resamples: int
     ) -> dict[str, dict[str, float]]:
         """Metrics with 95 % bootstrap intervals: {name: {"value":, "low":, "high":}}."""
+        ...
+
+    def compare(
+        self, ours: Sequence[Any], theirs: Sequence[Any], references: Sequence[Any], seed: int, resamples: int
+    ) -> dict[str, dict[str, float]]:
+        """Differences, ours minus theirs, of the metrics of ``score``, with paired 95 % bootstrap intervals."""
         ...
 
     def details(self, predictions: Sequence[Any], references: Sequence[Any]) -> dict[str, Any]:
@@ -93,7 +112,7 @@ class TaskSettings(Protocol):
     """The configured side of a task: a frozen dataclass that builds the bound one."""
 
     decisions: ClassVar[Decisions]
-    rows: ClassVar[str]  # the kind of rows that data/ must yield: tagged_words, labelled_text, dialogue
+    rows: ClassVar[str]  # the kind of rows that data/ must yield (rlft_cli/data/__init__.py)
 
     def fit(self, rows: Sequence[Row]) -> list[str]:
         """Find the labels in the training rows, in a fixed order."""

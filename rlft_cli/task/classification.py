@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from rlft_cli.errors import RlftError
-from rlft_cli.metrics.classification import confusion_matrix, score_classes
+from rlft_cli.metrics.classification import compare_classes, confusion_matrix, score_classes
 from rlft_cli.model import Codec
 from rlft_cli.task import Decisions, Row, State
 from rlft_cli.task.windows import Window, pad_windows, text_windows
@@ -92,6 +92,10 @@ class ClassificationTask:
         action = torch.tensor([[self._number[self._texts[i][0]["label"]]] for i in ids])
         return action, torch.ones_like(action, dtype=torch.bool)
 
+    def contexts(self, ids: Sequence[int]) -> list[Any]:
+        """The text of each example."""
+        return [self._texts[i][0]["text"] for i in ids]
+
     def references(self, ids: Sequence[int]) -> list[Any]:
         """Reference label of each text."""
         return [self._texts[i][0]["label"] for i in ids]
@@ -105,6 +109,12 @@ class ClassificationTask:
     ) -> dict[str, dict[str, float]]:
         """Accuracy, macro-F1, MCC and F1 per class with 95 % intervals."""
         return score_classes(list(predictions), list(references), seed, resamples)
+
+    def compare(
+        self, ours: Sequence[Any], theirs: Sequence[Any], references: Sequence[Any], seed: int, resamples: int
+    ) -> dict[str, dict[str, float]]:
+        """Differences, ours minus theirs, of the metrics of ``score``, with paired 95 % bootstrap intervals."""
+        return compare_classes(ours, theirs, references, seed, resamples)
 
     def details(self, predictions: Sequence[Any], references: Sequence[Any]) -> dict[str, Any]:
         """The confusion matrix: rows are references, columns predictions, both in the order of ``labels``."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from rlft_cli.errors import RlftError
-from rlft_cli.metrics.spans import score_spans
+from rlft_cli.metrics.spans import compare_spans, score_spans
 from rlft_cli.model import Codec
 from rlft_cli.task import Decisions, Row, State
 from rlft_cli.task.windows import Window, pad_windows, word_windows
@@ -121,6 +121,10 @@ class NerTask:
             mask[b, : len(row["tags"])] = True
         return action, mask
 
+    def contexts(self, ids: Sequence[int]) -> list[Any]:
+        """Words of each sentence."""
+        return [self._sentences[i].row["words"] for i in ids]
+
     def references(self, ids: Sequence[int]) -> list[Any]:
         """Reference tags of each sentence."""
         return [self._sentences[i].row["tags"] for i in ids]
@@ -135,6 +139,12 @@ class NerTask:
     ) -> dict[str, dict[str, float]]:
         """Strict span precision, recall and F1 with 95 % intervals, overall and by type; conlleval mode beside it."""
         return score_spans(list(predictions), list(references), seed, resamples)
+
+    def compare(
+        self, ours: Sequence[Any], theirs: Sequence[Any], references: Sequence[Any], seed: int, resamples: int
+    ) -> dict[str, dict[str, float]]:
+        """Differences, ours minus theirs, of the metrics of ``score``, with paired 95 % bootstrap intervals."""
+        return compare_spans(ours, theirs, references, seed, resamples)
 
     def details(self, predictions: Sequence[Any], references: Sequence[Any]) -> dict[str, Any]:
         """Nothing beside the metrics."""

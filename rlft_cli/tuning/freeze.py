@@ -10,7 +10,10 @@ from torch import nn
 
 from rlft_cli.errors import UsageError
 
-_LAYER = re.compile(r"\.(?:layers?|h|block|blocks)\.(\d+)\.")  # BERT layer, DistilBERT layer, Llama layers, GPT-2 h
+_EMBEDDINGS = (".wte.", ".wpe.", ".shared.")  # of GPT-2, and of encoder-decoders
+_LAYER = re.compile(
+    r"\.(?:layers?|h|block|blocks)\.(\d+)\."
+)  # BERT and DistilBERT layer, Llama layers, GPT-2 h, T5 block
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +38,7 @@ class Freeze:
         for name, weight in body:
             found = _LAYER.search(name)
             in_first = found is not None and int(found.group(1)) < self.first_layers
-            is_embedding = (found is None and "embed" in name) or ".wte." in name or ".wpe." in name
+            is_embedding = (found is None and "embed" in name) or any(known in name for known in _EMBEDDINGS)
             if self.all_but_head or in_first or (self.embeddings and is_embedding):
                 weight.requires_grad_(False)
         return policy

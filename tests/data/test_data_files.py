@@ -257,7 +257,8 @@ def test_an_empty_split(files, folder, split: str) -> None:
             {"text": "a", "intent": "x"},
             r"no column label; found: text, intent.*data\.label_column=NAME",
         ),
-        ("labelled_text", {"source": "a", "target": "x"}, r"found: source, target.*data\.text_column=NAME"),
+        ("labelled_text", {"source": "a", "target": "x"}, r"found: source, target.*fit task=translation"),
+        ("labelled_text", {"question": "a", "answer": "x"}, r"found: question, answer.*fit task=qa_generative"),
         ("dialogue", {"messages": []}, r"no column turns; found: messages.*data\.turns_column="),
     ],
 )

@@ -160,6 +160,25 @@ def test_a_report_on_dialogues() -> None:
     ]
 
 
+def test_a_report_on_pairs() -> None:
+    row = {"source": "one two 三", "target": "uno", "origin": "f:1"}
+    limit = Limits(window_tokens=None, windows=None, prompt_tokens=9, reply_tokens=3, context_turns=None)
+    found = report(made("parallel_text", [row], [row], [row]), "parallel_text", limit, LetterCodec())
+    assert table(found, "Sources, and what")[:2] == [["train sources", 3.0, 3, 3], ["train targets", 1.0, 1, 1]]
+    assert table(found, "Lengths in model tokens")[:2] == [
+        ["train prompts", 9.0, 9, 9, 9, 0],
+        ["train replies", 4.0, 4, 4, 3, 1],  # with its end
+    ]
+    assert table(found, "Overlap")[0] == ["dev in train", 1, 1]
+
+
+def test_a_report_on_plain_text() -> None:
+    rows = [{"text": "one two", "origin": "f:1"}, {"text": "three", "origin": "f:2"}]
+    found = report(made("plain_text", rows, rows[:1], rows[1:]), "plain_text", FREE, LetterCodec())
+    assert table(found, "Lengths in model tokens")[0] == ["train", 12, 6.0, 7, 7]
+    assert table(found, "Sizes")[0] == ["train", 2, 3, 1.5, 2, 2]
+
+
 def test_long_lists_of_labels_are_cut_on_paper_only() -> None:
     rows = [{"text": f"t{n}", "label": f"label{n:03}", "origin": "f:1"} for n in range(100)]
     found = report(made("labelled_text", rows, rows[:1], rows[:1]), "labelled_text", FREE, None)
@@ -190,7 +209,7 @@ def test_limits_come_from_the_task() -> None:
 )
 def test_the_command(model: str, wanted: str) -> None:
     data = {"_target_": "rlft_cli.data.sample.Sample", "max_train": 20, "max_dev": 5, "max_test": 5}
-    data |= {"subsample_seed": 0, "unseen_labels": "error"}
+    data |= {"subsample_seed": 0, "unseen_labels": "error", "language": "en"}
     task = {"_target_": f"{__name__}.AnyTask", "rows": "tagged_words", "max_window_tokens": 20}
     config = OmegaConf.create({"task": task, "data": data, "model": {"_target_": f"{__name__}.{model}"}})
     out = io.StringIO()

@@ -17,6 +17,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausa
 from rlft_cli.episode import ILLEGAL_SCORE
 from rlft_cli.errors import RlftError
 from rlft_cli.model import Output
+from rlft_cli.model.lstm import LstmConfig, LstmLanguageModel
 from rlft_cli.model.tokens import TokenPolicy
 from rlft_cli.task import State
 
@@ -205,6 +206,38 @@ def test_begin_and_step_also_work_with_a_gradient() -> None:
         torch.testing.assert_close(stepped[name], weight.grad, atol=1e-4, rtol=1e-4, msg=name)
 
 
+def lstm_body() -> nn.Module:
+    config = LstmConfig(
+        vocab_size=VOCABULARY, embedding_size=8, hidden_size=12, num_layers=1, bidirectional=False, dropout=0.0
+    )
+    return LstmLanguageModel(config)
+
+
+@pytest.mark.parametrize("make", [llama, gpt2, lstm_body])
+def test_finished_rows_leave_the_batch_and_the_others_stay_as_they_are(make: Callable[[], nn.Module]) -> None:
+    """Of 6 rows, 1, 0, 3 and 1 finish: those that leave are at least a quarter of what is left, and there is always a row."""
+    policy, observation, action = build(make, frozenset({"value"})), prompts([9, 1, 4]), replies(6, 6)
+    assert policy.value is not None
+    nn.init.normal_(policy.value.weight, generator=torch.Generator().manual_seed(1))
+    read = []
+    policy.body.register_forward_pre_hook(lambda _, __, given: read.append(len(given["input_ids"])), with_kwargs=True)
+    done = torch.zeros(6, 6, dtype=torch.bool)  # [t, N]
+    done[1:, 4], done[3:, 0:3], done[4:, 5] = True, True, True
+    with torch.no_grad():
+        cache, previous = policy.begin(observation, 2), torch.full((6,), -1)
+        for t in range(6):
+            state = State(t=t, previous=previous, length=torch.full((6,), 6), done=done[t])
+            output, cache = policy.step(cache, state)
+            known = policy(observation, action)
+            read.pop(), read.pop()
+            live = ~done[t]
+            torch.testing.assert_close(output.scores[live], known.scores[live, t], **CLOSE)
+            torch.testing.assert_close(output.value[live], known.value[live, t], **CLOSE)
+            assert output.scores.shape == (6, VOCABULARY) and output.value.shape == (6,)
+            previous = torch.where(live, action[:, t], 7)
+    assert read == [3, 6, 6, 2, 1, 1], "prompts, then the rows of t = 1 to 5: one of six is too few to leave"
+
+
 @pytest.mark.parametrize("make", [llama, gpt2])
 def test_marks_are_illegal_and_the_end_is_not(make: Callable[[], nn.Module]) -> None:
     policy, observation, action = build(make), prompts([3]), replies(1, 2)
@@ -244,6 +277,29 @@ def test_lora_may_wrap_the_body() -> None:
     changed = policy(observation, action).scores
     assert (changed - before).abs().max() > 0.01
     torch.testing.assert_close(act(policy, observation, action), changed, **CLOSE)
+
+
+@pytest.mark.parametrize("samples", [1, 2])
+@pytest.mark.parametrize("make", [llama, gpt2])
+def test_a_soft_prompt_is_read_before_every_prompt(make: Callable[[], nn.Module], samples: int) -> None:
+    """Vectors of words 11 and 12 as the soft prompt are those words before each prompt, padded or not, acting or not."""
+    policy, observation, action = build(make, frozenset({"value"})), prompts([5, 2]), replies(2 * samples, 4)
+    words = torch.tensor([[11, 12], [11, 12]])
+    spelled = {
+        "id": observation["id"],
+        "prompt_ids": torch.cat([words, observation["prompt_ids"]], dim=1),
+        "prompt_mask": torch.cat([torch.ones(2, 2).bool(), observation["prompt_mask"]], dim=1),
+    }
+    expected = policy(spelled, action)
+    policy.prompt = nn.Parameter(policy.body.get_input_embeddings().weight[11:13].detach().clone())
+    found = policy(observation, action)
+    torch.testing.assert_close((found.scores, found.value), (expected.scores, expected.value), **CLOSE)
+    torch.testing.assert_close(act(policy, observation, action), expected.scores, **CLOSE)
+    found.scores.logsumexp(-1).sum().backward()
+    assert policy.prompt.grad is not None and policy.prompt.grad.abs().min() > 0
+    policy.prompt = nn.Parameter(torch.zeros(60, 32))
+    with pytest.raises(RlftError, match="make 68 tokens, the model reads 64"):
+        policy(observation, action)
 
 
 def test_half_precision_gives_finite_float_scores() -> None:

@@ -13,9 +13,10 @@ import torch
 
 from rlft_cli.errors import RlftError, UsageError
 from rlft_cli.model.vocabulary import LstmCodec
-from rlft_cli.task.dialogue import Dialogue, DialogueTask
+from rlft_cli.task.dialogue import Dialogue
+from rlft_cli.task.replies import ReplyTask
 
-SETTINGS = Dialogue(context_turns=3, max_prompt_tokens=12, max_reply_tokens=4, replies="all", language="en")
+SETTINGS = Dialogue(context_turns=3, max_prompt_tokens=12, max_reply_tokens=4, replies="all", language="en", stop=[])
 WORDS = "a b c d e f g h i j k l m n o p q r s t u v w x y z"
 
 
@@ -24,12 +25,12 @@ def row(*contents: str, first: str = "user", origin: str = "train.jsonl:7") -> d
     return {"turns": [{"role": roles[n % 2], "content": text} for n, text in enumerate(contents)], "origin": origin}
 
 
-def bound(settings: Dialogue = SETTINGS) -> DialogueTask:
+def bound(settings: Dialogue = SETTINGS) -> ReplyTask:
     codec = LstmCodec.train([WORDS], max_vocabulary=100, min_count=1, lowercase=False, max_tokens=64)
     return settings.build(settings.fit([]), codec)
 
 
-def prompt_text(task: DialogueTask, number: int) -> str:
+def prompt_text(task: ReplyTask, number: int) -> str:
     observation = task.collate([number])
     return " ".join(task.codec.tokenizer.convert_ids_to_tokens(observation["prompt_ids"][0].tolist()))  # type: ignore[attr-defined]
 
@@ -55,14 +56,66 @@ def test_the_prompt_holds_the_last_turns_that_fit() -> None:
     assert prompt_text(task, 2) == "<user> c <assistant> d <eos> <user> e <assistant>"  # context_turns 3
     task.add([row("a b c d e f g h", "i", "j k", "l")])
     assert prompt_text(task, 4) == "<assistant> i <eos> <user> j k <assistant>"  # the first turn does not fit 12 tokens
-    assert (task.dropped_turns, task.cut_prompts) == (1, 0)
+    assert (task.left_out.dropped_turns, task.left_out.cut_prompts) == (1, 0)
 
 
 def test_a_turn_that_is_too_long_keeps_its_end_and_the_template() -> None:
     task = bound()
     task.add([row(WORDS, "a")])
     assert prompt_text(task, 0) == "<user> q r s t u v w x y z <assistant>"
-    assert task.cut_prompts == 1
+    assert task.left_out.cut_prompts == 1
+
+
+def said(*turns: tuple[str, str]) -> dict[str, Any]:
+    return {"turns": [{"role": role, "content": text} for role, text in turns], "origin": "train.jsonl:7"}
+
+
+def test_a_system_turn_stays_whatever_is_dropped() -> None:
+    """It is no turn of context, and what follows it alone answers nothing."""
+    task = bound()
+    turns = [
+        ("system", "s"),
+        ("assistant", "h"),
+        ("user", "a"),
+        ("assistant", "b"),
+        ("user", "c d"),
+        ("assistant", "e"),
+    ]
+    ids = task.add([said(*turns)])
+    assert task.references(ids) == ["b", "e"]
+    assert prompt_text(task, 1) == "<user> s <user> a <assistant> b <eos> <user> c d <assistant>"
+    task.add([said(turns[0], turns[2], turns[3], ("user", "i j k l m"), ("assistant", "n"))])
+    assert prompt_text(task, 3) == "<user> s <assistant> b <eos> <user> i j k l m <assistant>"  # 12 tokens
+    task.add([said(("system", "s t u v"), ("user", WORDS), ("assistant", "n"))])
+    assert prompt_text(task, 4) == "<user> s t u v <user> v w x y z <assistant>"
+
+
+def test_a_template_that_wants_the_user_first_loses_the_turn_before() -> None:
+    """Turns cut off on the left begin with the assistant's; a dialogue of which nothing else is left is refused."""
+    task = bound(replace(SETTINGS, context_turns=2))
+    ids_of = task.codec.chat_ids
+
+    def strict(turns: Any) -> list[int]:
+        if turns[0]["role"] == "assistant":
+            raise RlftError("the chat template does not take these turns (roles must alternate)")
+        return ids_of(turns)
+
+    task.codec.chat_ids = strict  # type: ignore[method-assign]
+    task.add([row("a", "b", "c", "d")])
+    assert prompt_text(task, 1) == "<user> c <assistant>" and task.left_out.dropped_turns == 1
+    with pytest.raises(RlftError, match=r"train\.jsonl:7: the chat template does not take these turns"):
+        task.ask([row("a", first="assistant")])
+
+
+def test_a_reply_of_which_no_token_can_be_written_teaches_nothing() -> None:
+    """It is not silence that is to be learned; its reference is scored all the same."""
+    task = bound()
+    ids = task.add([row("a", "unseen"), row("a", "b")])
+    action, mask = task.demonstration(ids)
+    assert mask.tolist() == [[False, False], [True, True]] and task.references(ids) == ["unseen", "b"]
+    assert task.left_out.silent_replies == 1 and task.details([], [])["left_out"]["silent_replies"] == 1
+    action, mask = task.demonstration(ids[:1])
+    assert action.shape == (1, 1) and not mask.any() and task.cost(ids[:1]) == [3]
 
 
 def test_a_reply_is_cut_at_the_horizon_and_its_reference_is_not() -> None:
@@ -76,7 +129,7 @@ def test_a_reply_is_cut_at_the_horizon_and_its_reference_is_not() -> None:
     assert task.truncated(action, mask).tolist() == [False, True, False]
     assert task.references(ids) == ["b c d", "b c d e", "b"]
     assert task.decode(action, mask, ids) == ["b c d", "b c d e", "b"]
-    assert task.cut_replies == 1
+    assert task.left_out.cut_replies == 1
 
 
 def test_decoding_stops_at_the_end_and_at_the_mask() -> None:
@@ -91,7 +144,7 @@ def test_ids_that_no_policy_may_produce_are_not_demonstrated() -> None:
     task = bound()
     ids = task.add([row("a", "b unseen c")])
     action, mask = task.demonstration(ids)
-    assert task.decode(action, mask, ids) == ["b c"] and task.unknown_tokens == 1
+    assert task.decode(action, mask, ids) == ["b c"] and task.left_out.unknown_tokens == 1
     assert task.codec.unk_id not in action[mask]
     assert task.references(ids) == ["b unseen c"]
 
@@ -102,7 +155,7 @@ def test_ordinary_words_that_serve_as_pad_and_unk_are_demonstrated() -> None:
     task = SETTINGS.build([], codec)
     ids = task.add([row("a", "a b c"), row("a", "c")])
     action, mask = task.demonstration(ids)
-    assert task.decode(action, mask, ids) == ["a b c", "c"] and task.unknown_tokens == 0
+    assert task.decode(action, mask, ids) == ["a b c", "c"] and task.left_out.unknown_tokens == 0
 
 
 def test_observation_is_padded_on_the_left_and_masked_by_length() -> None:
@@ -189,4 +242,54 @@ def test_real_dialogues_become_episodes(name: str, language: Any) -> None:
     decoded, references = task.decode(action, mask, ids), task.references(ids)
     whole = [n for n in range(len(ids)) if not task.truncated(action, mask)[n]]
     same = [decoded[n].replace(" ", "") == references[n].replace(" ", "") for n in whole]
-    assert sum(same) > 0.97 * len(same) and task.unknown_tokens == 0
+    assert sum(same) > 0.97 * len(same) and task.left_out.unknown_tokens == 0
+
+
+# -- stop strings ----------------------------------------------------------------------------------------------------
+
+
+def taken(task: ReplyTask, texts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Actions and mask of stepping along texts (``.`` is eos) until every episode is done."""
+    ids = [
+        [task.codec.eos_id if word == "." else task.codec.text_ids([word])[0][0] for word in t.split()] for t in texts
+    ]
+    prompts = task.ask([row("a") for _ in texts])
+    state = task.reset(task.collate(prompts), 1)
+    action, mask = [], []
+    while not bool(state.done.all()):
+        now = torch.tensor([reply[min(state.t, len(reply) - 1)] for reply in ids])
+        action.append(now)
+        mask.append(~state.done)
+        state = task.step(state, now)
+    return torch.stack(action, 1), torch.stack(mask, 1)
+
+
+def test_a_stop_string_ends_a_reply_and_is_not_part_of_it() -> None:
+    task = bound(replace(SETTINGS, max_reply_tokens=6, stop=["c d", "z"]))
+    action, mask = taken(task, ["a c d b b b", "d c d d d d", "a b .", "c a d c b d", "z", "a b c d"])
+    assert mask.sum(1).tolist() == [3, 3, 3, 6, 1, 4]
+    assert task.decode(action, mask, list(range(6))) == ["a", "d", "a b", "c a d c b d", "", "a b"]
+    assert task.truncated(action, mask).tolist() == [False, False, False, True, False, False]
+    assert task.text(task.codec.text_ids(["a c d"])[0]).strip() == "a"
+
+
+def test_what_comes_after_the_end_of_a_reply_does_not_stop_it() -> None:
+    task = bound(replace(SETTINGS, max_reply_tokens=6, stop=["c d"]))
+    action, mask = taken(task, ["c . d", "a b a b a b"])
+    assert mask.sum(1).tolist() == [2, 6] and task.truncated(action, mask).tolist() == [False, True]
+
+
+def test_a_reference_is_learned_up_to_its_stop_string() -> None:
+    task = bound(replace(SETTINGS, max_reply_tokens=6, stop=["c d"]))
+    ids = task.add([row("a", "b c d e"), row("a", "b c")])
+    action, mask = task.demonstration(ids)
+    words = [task.codec.text(reply[real].tolist()) for reply, real in zip(action, mask, strict=True)]
+    assert [text.strip() for text in words] == ["b c d", "b c"]
+    assert mask.sum(1).tolist() == [3, 3], "eos is learned where no stop string stands for it"
+    assert task.references(ids) == ["b c d e", "b c"], "scored whole"
+    assert task.truncated(action, mask).tolist() == [False, False]
+
+
+def test_an_empty_stop_string_is_refused() -> None:
+    with pytest.raises(UsageError, match="empty text"):
+        bound(replace(SETTINGS, stop=["a", ""]))

@@ -1,0 +1,54 @@
+"""rlft eval against=: one checkpoint before another on the same examples."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+CPU = ("hardware=cpu", "hardware.threads=1", "evaluation.bootstrap=50")
+
+
+def test_a_checkpoint_against_another(rlft: Any, world: Path, here: Path) -> None:
+    """The difference is that of the two evaluations, whoever comes first; against itself there is none."""
+    run, other = world / "ner_run", Path(shutil.copytree(world / "ner_run", here / "other"))
+    heads = other / "checkpoint/heads.safetensors"
+    noise = torch.Generator().manual_seed(1)
+    moved = {name: w + 0.3 * torch.randn(w.shape, generator=noise) for name, w in load_file(heads).items()}
+    save_file(moved, heads)
+    done = rlft("eval", f"checkpoint={run}", f"against={other}", "output=one.json", "console=json", *CPU)
+    assert done.status == 0, done
+    assert rlft("eval", f"checkpoint={other}", f"against={run}", "output=two.json", *CPU).status == 0
+    one, two = (json.loads(Path(name).read_text()) for name in ("one.json", "two.json"))
+    assert one["test"] == two["against"]["test"]
+    for name, gap in one["against"]["difference"].items():
+        values = [found["test"].get(name, {"value": 0.0})["value"] for found in (one, two)]
+        assert abs(gap["value"] - (values[0] - values[1])) < 1e-9, name
+    wins = [found["against"]["win_rate"]["value"] for found in (one, two)]
+    assert sum(wins) == 1 and wins[0] != 0.5
+    rows = [json.loads(line) for line in done.out.splitlines()]
+    told = next(row for row in rows if row.get("metric") == "f1" and "difference" in row)
+    assert told["difference"] == one["against"]["difference"]["f1"]["value"]
+
+
+def test_wins_are_counted_by_the_reward_that_is_given(rlft: Any, world: Path, here: Path) -> None:
+    run = world / "dialogue_run"
+    done = rlft("eval", f"checkpoint={run}", f"against={run}", "reward=chrf", "output=same.json", *CPU)
+    assert done.status == 0, done
+    found = json.loads(Path("same.json").read_text())
+    assert found["against"]["win_rate"] == {"value": 0.5, "low": 0.5, "high": 0.5}
+    assert all(gap == {"value": 0, "low": 0, "high": 0} for gap in found["against"]["difference"].values())
+    stored = json.loads((run / "result.json").read_text())["test"]
+    assert found["test"]["rouge_l"]["value"] == stored["rouge_l"]["value"]
+    assert found["test"]["reward"]["value"] != stored["reward"]["value"], "chrF and not ROUGE-L"
+
+
+def test_wrong_pairs_are_refused(rlft: Any, world: Path) -> None:
+    talk = world / "dialogue_run"
+    rlft("eval", f"checkpoint={talk}", f"against={world / 'ner_run'}", *CPU).refused(2, "task=ner", "task=dialogue")
+    rlft("eval", f"checkpoint={talk}", "against=nowhere", *CPU).refused(2, "against=nowhere does not exist")
+    rlft("eval", f"checkpoint={talk}", "reward=accuracy", *CPU).refused(2, "judges classes")

@@ -1,0 +1,88 @@
+"""The policy over pairs: each reply is read alone, padding and order change nothing, and a missing reply is worth 0."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from rlft_cli.episode import ILLEGAL_SCORE
+from rlft_cli.errors import RlftError
+from rlft_cli.task.preference import Preference
+from toy_training import lstm, policy_of, tiny
+
+ROWS = [
+    ("glad happy fine", "glad sad", "how are you"),
+    ("no", "yes of course it is", "tea"),
+    ("a b c d", None, "what comes first in the alphabet"),
+]
+both = pytest.mark.parametrize("model", [tiny(), lstm()], ids=["llama", "lstm"])
+
+
+def ready(model: Any, reads: frozenset[str] = frozenset()) -> tuple[Any, Any, list[int]]:
+    rows = [
+        {"turns": [{"role": "user", "content": prompt}], "chosen": first, "rejected": second, "origin": "toy:1"}
+        for first, second, prompt in ROWS
+    ]
+    settings = Preference(context_turns=2, max_prompt_tokens=32, max_reply_tokens=8)
+    texts = [text for row in ROWS for text in row if text]
+    task = settings.build([], model.codec(None, texts))
+    return task, policy_of(model, task, reads).eval(), task.ask(rows)
+
+
+def rewards(policy: Any, task: Any, ids: list[int]) -> Any:
+    with torch.no_grad():
+        return policy(task.collate(ids), torch.zeros(len(ids), 1, dtype=torch.int64))
+
+
+@both
+def test_a_pair_is_scored_the_same_in_any_batch(model: Any) -> None:
+    task, policy, ids = ready(model)
+    whole = rewards(policy, task, ids).scores
+    assert whole.shape == (3, 1, 2) and whole[0, 0, 0] != whole[0, 0, 1]
+    for n in ids:
+        assert (rewards(policy, task, [n]).scores[0] - whole[n]).abs().max() < 1e-5
+    assert whole[2, 0, 1] == 0  # nothing is worth nothing
+
+
+@both
+def test_the_places_of_replies_do_not_matter(model: Any) -> None:
+    task, policy, ids = ready(model)
+    turned = {name: x.flip(1) if name.startswith("reply") else x for name, x in task.collate(ids[:2]).items()}
+    with torch.no_grad():
+        found = policy(turned, torch.zeros(2, 1, dtype=torch.int64)).scores
+    assert (found.flip(-1) - rewards(policy, task, ids[:2]).scores).abs().max() < 1e-5
+
+
+@both
+def test_acting_is_scoring_and_samples_are_side_by_side(model: Any) -> None:
+    task, policy, ids = ready(model)
+    with torch.no_grad():
+        cache = policy.begin(task.collate(ids), 2)
+        acted, _ = policy.step(cache, task.reset(task.collate(ids), 2))
+        known = policy(task.collate(ids), torch.zeros(6, 1, dtype=torch.int64))
+    assert torch.equal(acted.scores, known.scores[:, 0]) and torch.equal(acted.scores[0], acted.scores[1])
+
+
+@both
+def test_rewards_after_each_token(model: Any) -> None:
+    task, policy, ids = ready(model, frozenset({"tokens"}))
+    output = rewards(policy, task, ids)
+    mask, heads = task.collate(ids)["reply_mask"], output.heads  # [3, 1, 2, R]
+    counted = heads[:, 0, 0] != ILLEGAL_SCORE
+    # "glad happy fine" and "glad sad" part at the second token and end with eos: tokens 1 to 3 of 4
+    first = int(mask[0].sum(1).max())
+    assert counted[0].tolist() == [False] + [True] * (first - 1) + [False] * (mask.shape[-1] - first)
+    for n in range(3):
+        for reply in range(2):
+            size = int(mask[n, reply].sum())
+            held = heads[n, 0, reply, max(0, size - 1) :][counted[n, max(0, size - 1) :]]
+            assert torch.equal(held, output.scores[n, 0, reply].expand_as(held))  # the last one is held
+    assert counted[2].sum() == mask[2, 0].sum() and (heads[2, 0, 1][counted[2]] == 0).all()
+
+
+def test_there_is_nothing_to_search() -> None:
+    task, policy, ids = ready(tiny())
+    with pytest.raises(RlftError, match="no table of scores"):
+        policy.table(policy.begin(task.collate(ids), 1))
