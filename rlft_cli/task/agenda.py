@@ -116,8 +116,11 @@ def satisfied(agenda: Agenda, offer: Offer) -> Bools:
     return fits
 
 
-def react(agenda: Agenda, offer: Offer, belief: Ints, act: Ints, turn: int, volunteer: float) -> Agenda:
-    """What users say to the acts [N, 3] (kind, slot, property); belief [N, S] is what they hear confirmed or refused."""
+def react(agenda: Agenda, before: Offer, offer: Offer, belief: Ints, act: Ints, turn: int, volunteer: float) -> Agenda:
+    """What users say to the acts [N, 3] (kind, slot, property); belief [N, S] is what they hear confirmed or refused.
+
+    ``before`` is the offer as it stood before the act. An act that brings a user nothing new costs double patience.
+    """
     kind, slot, asked = act.T
     users, said = agenda.users, agenda.said
     requests, confirms, repeats = kind == Kind.REQUEST, kind == Kind.CONFIRM, kind == Kind.REPEAT
@@ -126,7 +129,9 @@ def react(agenda: Agenda, offer: Offer, belief: Ints, act: Ints, turn: int, volu
     relents = nothing & (at(agenda.want, users.scarce) == at(users.want, users.scarce))
     changes = presented & met & (agenda.fickle >= 0)
     wished = answers & met & at(agenda.wish, asked)
-    useless = (answers & met & ~wished) | (requests & at(agenda.told, slot)) | repeats
+    same = before.standing & (before.value == offer.value).all(1)
+    again = (presented & same) | (nothing & before.nothing)
+    useless = again | (answers & ~wished) | (requests & at(agenda.told, slot)) | repeats
 
     moved = np.where(relents, users.scarce, np.where(changes, agenda.fickle, -1))
     want, wish = agenda.want.copy(), agenda.wish.copy()

@@ -176,7 +176,7 @@ class GoalDialogueTask:
         closes = kind == Kind.CLOSE
         right = agenda.satisfied(before, world.offer) & ~before.wish.any(1)
         offer = agenda.look_up(before.users, world.offer, belief, kind)
-        after = agenda.react(before, offer, belief, act, t, hard.volunteer)
+        after = agenda.react(before, world.offer, offer, belief, act, t, hard.volunteer)
         confirmed = np.where(kind == Kind.CONFIRM, act[:, 1], -1)
         mind = listening.acted(world.mind, number, act)
         mind = listening.hear(mind, after.said, after.want, after.users, confirmed, t, hard.error_rate)

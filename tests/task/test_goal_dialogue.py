@@ -162,6 +162,10 @@ def test_patience_ends_a_dialogue_and_useless_acts_cost_double() -> None:
     assert (outcome["ended"], outcome["turns"]) == ("gave_up", 3) and paid == pytest.approx(-0.56)
     assert talk(task, *["request(food)", "request(food)"])[1] == {}  # 1 and 2 turns of 5
     assert talk(task, "request(food)", "request(food)", "request(food)")[1]["ended"] == "gave_up"
+    rows = [row(area="north"), row("train.jsonl:2", "phone", area="south")]
+    for again in ("offer()", "answer(phone)"):  # the same offer, and what was not asked for: 1, 2 and 2 turns
+        assert talk(bound(rows, patience_min=6, patience_max=6), "offer()", again, again)[1] == {}
+        assert talk(bound(rows, patience_min=5, patience_max=5), "offer()", again, again)[1]["ended"] == "gave_up"
     _, outcome, _ = talk(bound([row(area="north")], max_turns=3), "repeat()", "repeat()", "repeat()")
     assert outcome["ended"] == "too_long"
 
