@@ -289,6 +289,7 @@ def test_packaged_defaults_compose_as_hydra_composes_them(verb: str) -> None:
     agree(Library([config_folder()]), verb, [])
 
 
+@pytest.mark.slow
 def test_packaged_tasks_and_algorithms_compose_as_hydra_composes_them() -> None:
     library = Library([config_folder()])
     for task, algo in itertools.product(library.options["task"], library.options["algo"]):

@@ -164,6 +164,7 @@ def test_every_task_works_with_every_algorithm_by_itself(task: str, algo: str) -
         assert any(f"algo={algo} is for" in line for line in faults)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reward", LIBRARY.options.get("reward", {}))
 def test_every_reward_that_fits_a_task_works_with_every_algorithm(reward: str) -> None:
     """A recipe that sets keys of one reward (or strategy) would shut out all others."""

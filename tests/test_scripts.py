@@ -247,6 +247,7 @@ def test_a_row_that_says_something_else_than_its_run_is_refused(tmp_path: Path) 
 # -- the main table ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_every_row_of_the_main_table_is_a_command_that_rlft_accepts(tmp_path: Path) -> None:
     from rlft_cli.cli import main
 

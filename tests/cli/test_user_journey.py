@@ -249,6 +249,7 @@ def test_ctrl_c_in_a_process(process: Any, ner: Path, here: Path) -> None:
 # -- asking --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_eval_and_predict_need_nothing_but_the_checkpoint(process: Any, rlft: Any, ner: Path, here: Path) -> None:
     """Law 4 through the command line: another folder, another process, the training data removed."""
     assert rlft(*TRAIN, "algo=supervised", "passes=2", *NER, "run_dir=run").status == 0

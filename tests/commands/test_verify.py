@@ -94,6 +94,7 @@ def test_json_rows_have_the_five_keys(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [], "nothing is written"
 
 
+@pytest.mark.slow
 def test_a_wrong_algorithm_of_ones_own_fails(tmp_path: Path) -> None:
     """Credit for the reward at hand only: right for one decision, wrong for a reward at the end."""
     words = write_own(tmp_path, reward="reward, trajectory.mask, 0.0) + 0 * returns_to_go(reward")
