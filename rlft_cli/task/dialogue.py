@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
 from rlft_cli.errors import RlftError
-from rlft_cli.metrics.bootstrap import Interval
-from rlft_cli.metrics.text import compare_text, score_text, signatures
+from rlft_cli.metrics.measures import TEXT, Measures
 from rlft_cli.model import Codec
 from rlft_cli.task import Decisions, Row
 from rlft_cli.task.prompts import TurnsPrompt, check_turns
-from rlft_cli.task.replies import Draft, LeftOut, ReplyTask, Turns, reply_action, require_room
+from rlft_cli.task.replies import Draft, LeftOut, ReplyTask, Turns, reply_action
 from rlft_cli.task.stops import Stops
 
 
@@ -37,7 +36,6 @@ class Dialogue:
 
     def build(self, labels: list[str], codec: Codec) -> ReplyTask:
         """Bind to a codec; UsageError where prompt and reply are longer than the model reads."""
-        require_room(self.max_prompt_tokens, self.max_reply_tokens, codec)
         return ReplyTask(self, codec, self.stop)
 
     def drafts(self, rows: Sequence[Row], codec: Codec, left_out: LeftOut) -> list[Draft]:
@@ -81,21 +79,15 @@ class Dialogue:
         turns: Turns = row["turns"]
         return turns
 
-    def score(
-        self, predictions: Sequence[str], references: Sequence[str], seed: int, resamples: int
-    ) -> dict[str, Interval]:
+    @property
+    def prompts(self) -> Dialogue:
+        """These settings."""
+        return self
+
+    @property
+    def measures(self) -> tuple[Measures, ...]:
         """BLEU, ROUGE-L, chrF, distinct-1, distinct-2, repetition and length."""
-        return score_text(predictions, references, seed, resamples, self.language)
-
-    def compare(
-        self, ours: Sequence[str], theirs: Sequence[str], references: Sequence[str], seed: int, resamples: int
-    ) -> dict[str, Interval]:
-        """Differences, ours minus theirs, of the metrics of ``score``, with paired 95 % bootstrap intervals."""
-        return compare_text(ours, theirs, references, seed, resamples, self.language)
-
-    def signatures(self) -> dict[str, str]:
-        """How BLEU, chrF and ROUGE-L were computed, for reports."""
-        return signatures(self.language)
+        return (TEXT,)
 
     def _prompt(self, turns: Turns, origin: str, codec: Codec, left_out: LeftOut) -> list[int]:
         prompt = TurnsPrompt(context_turns=self.context_turns, max_prompt_tokens=self.max_prompt_tokens)

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
 from rlft_cli.errors import RlftError
-from rlft_cli.metrics.bootstrap import Interval
-from rlft_cli.metrics.text import compare_text, score_text, signatures
+from rlft_cli.metrics.measures import TEXT, Measures
 from rlft_cli.model import Codec
 from rlft_cli.task import Decisions, Row
-from rlft_cli.task.replies import Draft, LeftOut, ReplyTask, Turns, require_room, require_visible, writable
+from rlft_cli.task.replies import Draft, LeftOut, ReplyTask, Turns, require_visible, writable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +38,6 @@ class LanguageModeling:
 
     def build(self, labels: list[str], codec: Codec) -> ReplyTask:
         """Bind to a codec; UsageError where prompt and block are longer than the model reads."""
-        require_room(self.max_prompt_tokens, self.max_reply_tokens, codec)
         return ReplyTask(self, codec)
 
     def drafts(self, rows: Sequence[Row], codec: Codec, left_out: LeftOut) -> list[Draft]:
@@ -70,21 +68,15 @@ class LanguageModeling:
         """The text so far."""
         return [{"role": "user", "content": row["text"].strip()}]
 
-    def score(
-        self, predictions: Sequence[str], references: Sequence[str], seed: int, resamples: int
-    ) -> dict[str, Interval]:
+    @property
+    def prompts(self) -> LanguageModeling:
+        """These settings."""
+        return self
+
+    @property
+    def measures(self) -> tuple[Measures, ...]:
         """What every written text is scored by; likelihood and perplexity are added by the evaluation."""
-        return score_text(predictions, references, seed, resamples, self.language)
-
-    def compare(
-        self, ours: Sequence[str], theirs: Sequence[str], references: Sequence[str], seed: int, resamples: int
-    ) -> dict[str, Interval]:
-        """Differences, ours minus theirs, of the metrics of ``score``, with paired 95 % bootstrap intervals."""
-        return compare_text(ours, theirs, references, seed, resamples, self.language)
-
-    def signatures(self) -> dict[str, str]:
-        """How BLEU, chrF and ROUGE-L were computed, for reports."""
-        return signatures(self.language)
+        return (TEXT,)
 
     def _blocks(self, ids: list[int], origin: str, codec: Codec, left_out: LeftOut) -> list[Draft]:
         """Blocks of one text and its end; none where it has no token beyond those that are given."""

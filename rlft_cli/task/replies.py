@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from rlft_cli.errors import RlftError, UsageError
-from rlft_cli.metrics.bootstrap import Interval
+from rlft_cli.metrics.measures import Measures
+from rlft_cli.metrics.text import Language
 from rlft_cli.model import Codec
 from rlft_cli.task import Decisions, Row, State
 from rlft_cli.task.stops import Stops
@@ -18,6 +19,7 @@ from rlft_cli.task.stops import Stops
 SAMPLES = 10  # replies that a result shows
 Keep = Literal["begin", "end"]
 Turns = list[dict[str, str]]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +47,24 @@ class LeftOut:
     short_texts: int = 0  # texts of which nothing is left to write
 
 
+class Prompts(Protocol):
+    """How rows become prompts and replies."""
+
+    def drafts(self, rows: Sequence[Row], codec: Codec, left_out: LeftOut) -> list[Draft]:
+        """Episodes of rows; RlftError names the row that has none."""
+        ...
+
+    def prompt(self, row: Row, codec: Codec, left_out: LeftOut) -> list[int]:
+        """Ids of what is to be answered in a row without a reply."""
+        ...
+
+    def turns(self, row: Row) -> Turns:
+        """What is to be answered in a row without a reply, as a person would read it."""
+        ...
+
+
 class Writing(Protocol):
-    """The settings of a task of writing: how its rows become prompts and replies, and how replies are scored."""
+    """The settings of a task of writing."""
 
     rows: ClassVar[str]
     primary: ClassVar[str]
@@ -61,41 +79,32 @@ class Writing(Protocol):
         """The horizon of an episode."""
         ...
 
-    def drafts(self, rows: Sequence[Row], codec: Codec, left_out: LeftOut) -> list[Draft]:
-        """Episodes of rows; RlftError names the row that has none."""
+    @property
+    def language(self) -> Language:
+        """What the replies are written in."""
         ...
 
-    def prompt(self, row: Row, codec: Codec, left_out: LeftOut) -> list[int]:
-        """Ids of what is to be answered in a row without a reply."""
+    @property
+    def prompts(self) -> Prompts:
+        """How its rows become prompts and replies."""
         ...
 
-    def turns(self, row: Row) -> Turns:
-        """What is to be answered in a row without a reply, as a person would read it."""
-        ...
-
-    def score(
-        self, predictions: Sequence[str], references: Sequence[str], seed: int, resamples: int
-    ) -> dict[str, Interval]:
-        """Metrics of replies with 95 % bootstrap intervals."""
-        ...
-
-    def compare(
-        self, ours: Sequence[str], theirs: Sequence[str], references: Sequence[str], seed: int, resamples: int
-    ) -> dict[str, Interval]:
-        """Differences of the metrics of two systems' replies with paired 95 % bootstrap intervals."""
-        ...
-
-    def signatures(self) -> dict[str, str]:
-        """How the metrics were computed."""
+    @property
+    def measures(self) -> tuple[Measures, ...]:
+        """What replies are scored by."""
         ...
 
 
 class ReplyTask:
-    """Prompts and replies in the tokens of one model; ``left_out`` counts what ``add`` and ``ask`` had to leave out."""
+    """Prompts and replies in the tokens of one model; UsageError where both together are longer than it reads.
+
+    ``left_out`` counts what ``add`` and ``ask`` had to leave out.
+    """
 
     decisions: ClassVar[Decisions] = "tokens"
 
     def __init__(self, writing: Writing, codec: Codec, stop: Sequence[str] = ()) -> None:
+        require_room(writing.max_prompt_tokens, writing.max_reply_tokens, codec)
         self.writing, self.codec = writing, codec
         self.stops = Stops(stop, codec)
         self.rows, self.primary = writing.rows, writing.primary
@@ -105,15 +114,15 @@ class ReplyTask:
 
     def add(self, rows: Sequence[Row]) -> list[int]:
         """Make the episodes of rows; a row may give several, or none. RlftError names the row with a fault."""
-        return self._store(self.writing.drafts(rows, self.codec, self.left_out))
+        return self._store(self.writing.prompts.drafts(rows, self.codec, self.left_out))
 
     def ask(self, rows: Sequence[Row]) -> list[int]:
         """Make one episode of each row, to be answered; its reference is empty."""
         return self._store(
             [
                 Draft(
-                    prompt=self.writing.prompt(row, self.codec, self.left_out),
-                    turns=self.writing.turns(row),
+                    prompt=self.writing.prompts.prompt(row, self.codec, self.left_out),
+                    turns=self.writing.prompts.turns(row),
                     action=[self.codec.eos_id],
                     reference="",
                     origin=row["origin"],
@@ -213,13 +222,15 @@ class ReplyTask:
         self, predictions: Sequence[Any], references: Sequence[Any], seed: int, resamples: int
     ) -> dict[str, dict[str, float]]:
         """The metrics of the task, with 95 % bootstrap intervals."""
-        return self.writing.score(predictions, references, seed, resamples)
+        language = self.writing.language
+        return _together(m.score(predictions, references, seed, resamples, language) for m in self.writing.measures)
 
     def compare(
         self, ours: Sequence[Any], theirs: Sequence[Any], references: Sequence[Any], seed: int, resamples: int
     ) -> dict[str, dict[str, float]]:
         """Differences, ours minus theirs, of the metrics of ``score``, with paired 95 % bootstrap intervals."""
-        return self.writing.compare(ours, theirs, references, seed, resamples)
+        language = self.writing.language
+        return _together(m.compare(ours, theirs, references, seed, resamples, language) for m in self.writing.measures)
 
     def details(self, predictions: Sequence[Any], references: Sequence[Any]) -> dict[str, Any]:
         """The first replies beside their references, and what was left out of all rows so far."""
@@ -229,12 +240,16 @@ class ReplyTask:
 
     def signatures(self) -> dict[str, str]:
         """How the metrics were computed, for reports."""
-        return self.writing.signatures()
+        return _together(m.signatures(self.writing.language) for m in self.writing.measures)
 
     def _store(self, drafts: Sequence[Draft]) -> list[int]:
         first = len(self._episodes)
         self._episodes.extend(drafts)
         return list(range(first, len(self._episodes)))
+
+
+def _together(parts: Iterable[dict[str, T]]) -> dict[str, T]:
+    return {name: value for part in parts for name, value in part.items()}
 
 
 def require_room(max_prompt_tokens: int, max_reply_tokens: int, codec: Codec) -> None:
@@ -300,6 +315,7 @@ __all__ = [
     "Draft",
     "Keep",
     "LeftOut",
+    "Prompts",
     "ReplyTask",
     "Turns",
     "Writing",

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
-from rlft_cli.metrics.bootstrap import Interval
-from rlft_cli.metrics.text import compare_rouge, compare_text, rouge_signatures, score_rouge, score_text, signatures
+from rlft_cli.metrics.measures import ROUGE, TEXT, Measures
 from rlft_cli.model import Codec
 from rlft_cli.task import Decisions, Row
-from rlft_cli.task.replies import Draft, LeftOut, ReplyTask, Turns, require_room
+from rlft_cli.task.replies import ReplyTask
 from rlft_cli.task.sources import SourcePrompt
 
 
@@ -34,48 +33,17 @@ class Summarisation:
 
     def build(self, labels: list[str], codec: Codec) -> ReplyTask:
         """Bind to a codec; UsageError where prompt and reply are longer than the model reads."""
-        require_room(self.max_prompt_tokens, self.max_reply_tokens, codec)
         return ReplyTask(self, codec)
 
-    def drafts(self, rows: Sequence[Row], codec: Codec, left_out: LeftOut) -> list[Draft]:
-        """One episode of each row."""
-        return self._source().drafts(rows, codec, left_out)
-
-    def prompt(self, row: Row, codec: Codec, left_out: LeftOut) -> list[int]:
-        """Ids of instruction and source."""
-        return self._source().prompt(row, codec, left_out)
-
-    def turns(self, row: Row) -> Turns:
-        """Instruction and source, whole."""
-        return self._source().turns(row)
-
-    def score(
-        self, predictions: Sequence[str], references: Sequence[str], seed: int, resamples: int
-    ) -> dict[str, Interval]:
+    @property
+    def measures(self) -> tuple[Measures, ...]:
         """ROUGE-1 and ROUGE-2 beside what every written text is scored by."""
-        return score_text(predictions, references, seed, resamples, self.language) | score_rouge(
-            predictions, references, seed, resamples, self.language
-        )
+        return (TEXT, ROUGE)
 
-    def compare(
-        self, ours: Sequence[str], theirs: Sequence[str], references: Sequence[str], seed: int, resamples: int
-    ) -> dict[str, Interval]:
-        """Differences, ours minus theirs, of the metrics of ``score``, with paired 95 % bootstrap intervals."""
-        return compare_rouge(ours, theirs, references, seed, resamples, self.language) | compare_text(
-            ours, theirs, references, seed, resamples, self.language
-        )
-
-    def signatures(self) -> dict[str, str]:
-        """How BLEU, chrF and ROUGE were computed, for reports."""
-        return signatures(self.language) | rouge_signatures(self.language)
-
-    def _source(self) -> SourcePrompt:
-        return SourcePrompt(
-            instruction=self.instruction,
-            keep=self.keep,
-            max_prompt_tokens=self.max_prompt_tokens,
-            max_reply_tokens=self.max_reply_tokens,
-        )
+    @property
+    def prompts(self) -> SourcePrompt:
+        """Instruction and source."""
+        return SourcePrompt(settings=self)
 
 
 __all__ = ["Summarisation"]
