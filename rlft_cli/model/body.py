@@ -1,13 +1,16 @@
-"""Bodies of policies: a transformers encoder as ids -> hidden states, and how transformers are to compute attention."""
+"""Bodies of policies: how transformers are read and compute attention, and an encoder as ids -> hidden states."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import AutoConfig, PreTrainedModel
 
+from rlft_cli.errors import RlftError
 from rlft_cli.model.dropout import PLAIN_ATTENTION, use_in
 
 
@@ -23,6 +26,35 @@ def attention() -> str:
 def encoder_attention() -> str:
     """The same for encoders, with a faster dropout on a processor."""
     return "sdpa" if torch.cuda.is_available() else PLAIN_ATTENTION
+
+
+def read_language_model(
+    kind: Any, what: str, folder: Path, dropout: float, names: Collection[str], pad_id: int | None
+) -> Any:
+    """A model of ``kind``, an Auto class of transformers that people call ``what``, from a folder in Hub format, in float32; RlftError where unreadable.
+
+    ``names`` are those that configurations of the kind give to their dropout probabilities; ``pad_id`` replaces that of the
+    folder unless it is None.
+    """
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        own = config.to_dict()
+        config.update({name: dropout for name in names if name in own})
+        if pad_id is not None:
+            config.pad_token_id = pad_id
+        return kind.from_pretrained(
+            folder,
+            config=config,
+            dtype=torch.float32,
+            attn_implementation=attention(),
+            use_safetensors=True,
+            local_files_only=True,
+        )
+    except Exception as problem:  # transformers, safetensors and the operating system raise many kinds
+        raise RlftError(
+            f"{folder}: cannot read {what} ({type(problem).__name__}: {problem}); expected config.json and "
+            "model.safetensors in Hub format: fetch the model again (rlft models fetch NAME), or give another checkpoint"
+        ) from problem
 
 
 class EncoderBody(nn.Module):

@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoModelForCausalLM
 
-from rlft_cli.errors import RlftError
-from rlft_cli.model.body import attention
+from rlft_cli.model.body import read_language_model
 from rlft_cli.model.codec import HFCodec
 from rlft_cli.model.comparing import PairPolicy
 from rlft_cli.model.head import load_heads
@@ -46,25 +44,10 @@ class Decoder:
     def policy(self, folder: Path | None, task: Any, reads: frozenset[str]) -> nn.Module:
         """The language model of a folder in float32, and the heads of a checkpoint; RlftError where unreadable."""
         assert folder is not None
-        try:
-            config = AutoConfig.from_pretrained(folder, local_files_only=True)
-            own = config.to_dict()
-            config.pad_token_id = task.codec.pad_id  # were it eos, that row of the embedding would get no gradient
-            config.update({name: self.dropout for name in _DROPOUTS if name in own})
-            body = AutoModelForCausalLM.from_pretrained(
-                folder,
-                config=config,
-                dtype=torch.float32,
-                attn_implementation=attention(),
-                use_safetensors=True,
-                local_files_only=True,
-            )
-        except Exception as problem:  # transformers, safetensors and the operating system raise many kinds
-            raise RlftError(
-                f"{folder}: cannot read a causal language model ({type(problem).__name__}: {problem}); expected "
-                "config.json and model.safetensors in Hub format: fetch the model again (rlft models fetch NAME), or "
-                "give another checkpoint"
-            ) from problem
+        # were pad eos, that row of the embedding would get no gradient
+        body = read_language_model(
+            AutoModelForCausalLM, "a causal language model", folder, self.dropout, _DROPOUTS, task.codec.pad_id
+        )
         policy: nn.Module
         if task.decisions == "pairs":
             policy = PairPolicy(body=body, reads=reads)

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForSeq2SeqLM
+from transformers import AutoModelForSeq2SeqLM
 
 from rlft_cli.errors import RlftError
-from rlft_cli.model.body import attention
+from rlft_cli.model.body import read_language_model
 from rlft_cli.model.codec import HFCodec
 from rlft_cli.model.head import load_heads
 from rlft_cli.model.seq2seq import Seq2SeqPolicy
@@ -52,24 +51,7 @@ class EncoderDecoder:
     def policy(self, folder: Path | None, task: Any, reads: frozenset[str]) -> nn.Module:
         """The model of a folder in float32, and the heads of a checkpoint; RlftError where unreadable."""
         assert folder is not None
-        try:
-            config = AutoConfig.from_pretrained(folder, local_files_only=True)
-            own = config.to_dict()
-            config.update({name: self.dropout for name in _DROPOUTS if name in own})
-            body = AutoModelForSeq2SeqLM.from_pretrained(
-                folder,
-                config=config,
-                dtype=torch.float32,
-                attn_implementation=attention(),
-                use_safetensors=True,
-                local_files_only=True,
-            )
-        except Exception as problem:  # transformers, safetensors and the operating system raise many kinds
-            raise RlftError(
-                f"{folder}: cannot read an encoder-decoder ({type(problem).__name__}: {problem}); expected config.json and "
-                "model.safetensors in Hub format: fetch the model again (rlft models fetch NAME), or give another "
-                "checkpoint"
-            ) from problem
+        body = read_language_model(AutoModelForSeq2SeqLM, "an encoder-decoder", folder, self.dropout, _DROPOUTS, None)
         policy = Seq2SeqPolicy(body=body, codec=task.codec, reads=reads)
         load_heads(policy, folder)
         return policy
