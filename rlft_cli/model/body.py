@@ -31,10 +31,10 @@ def encoder_attention() -> str:
 def read_language_model(
     kind: Any, what: str, folder: Path, dropout: float, names: Collection[str], pad_id: int | None
 ) -> Any:
-    """A model of ``kind``, an Auto class of transformers that people call ``what``, from a folder in Hub format, in float32; RlftError where unreadable.
+    """A model from a folder in Hub format, in float32; RlftError where it cannot be read.
 
-    ``names`` are those that configurations of the kind give to their dropout probabilities; ``pad_id`` replaces that of the
-    folder unless it is None.
+    ``kind`` is an Auto class of transformers, ``what`` its name in messages, ``names`` are those that its
+    configurations give to dropout probabilities; ``pad_id`` replaces that of the folder unless it is None.
     """
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True)

@@ -10,7 +10,8 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from tokenizers import Tokenizer, models, pre_tokenizers
-from torch import Tensor, nn
+from torch import nn
+from toy_replies import act, act_values, prompts, replies
 from transformers import (
     BartConfig,
     BartForConditionalGeneration,
@@ -45,7 +46,7 @@ def make_codec() -> Any:
         eos_token="<eos>",
         additional_special_tokens=["<mark>"],
     )
-    return SimpleNamespace(tokenizer=fast, pad_id=0, unk_id=1, eos_id=EOS)
+    return SimpleNamespace(tokenizer=fast, pad_id=0, unk_id=1, eos_id=EOS, max_tokens=40)
 
 
 def t5() -> nn.Module:
@@ -90,35 +91,6 @@ def build(make: Callable[[], nn.Module], reads: frozenset[str] = frozenset()) ->
     return Seq2SeqPolicy(body=make(), codec=make_codec(), reads=reads).eval()
 
 
-def prompts(lengths: list[int], pad: int = 0, extra: int = 0) -> dict[str, Tensor]:
-    """Left-padded random prompts; row n depends on n and its length only."""
-    width = max(lengths) + extra
-    rows = []
-    for n, length in enumerate(lengths):
-        ids = torch.randint(4, 60, (length,), generator=torch.Generator().manual_seed(100 + n))
-        rows.append(torch.cat([torch.full((width - length,), pad), ids]))
-    mask = torch.arange(width)[None, :] >= width - torch.tensor(lengths)[:, None]
-    return {"id": torch.arange(len(lengths)), "prompt_ids": torch.stack(rows), "prompt_mask": mask}
-
-
-def replies(rows: int, width: int) -> Tensor:
-    return torch.randint(4, 60, (rows, width), generator=torch.Generator().manual_seed(7))
-
-
-def acted(policy: Seq2SeqPolicy, observation: dict[str, Tensor], action: Tensor) -> tuple[Tensor, list[Tensor | None]]:
-    """Scores [N, T, V] and values of stepping along known actions."""
-    rows, decisions = action.shape
-    cache = policy.begin(observation, rows // observation["id"].shape[0])
-    previous, scores, values = torch.full((rows,), -1), [], []
-    for t in range(decisions):
-        state = State(t=t, previous=previous, length=torch.full((rows,), decisions), done=torch.zeros(rows).bool())
-        output, cache = policy.step(cache, state)
-        scores.append(output.scores)
-        values.append(output.value)
-        previous = action[:, t]
-    return torch.stack(scores, dim=1), values
-
-
 @pytest.mark.parametrize("make", [t5, bart])
 @pytest.mark.parametrize("samples", [1, 3])
 @pytest.mark.parametrize("lengths", [[6, 6], [9, 1, 4]])
@@ -128,7 +100,7 @@ def test_acting_is_learning(make: Callable[[], nn.Module], samples: int, lengths
     scored: Output = policy(observation, action)
     assert scored.scores.shape == (len(lengths) * samples, 6, VOCABULARY) and scored.scores.dtype == torch.float32
     with torch.no_grad():
-        torch.testing.assert_close(acted(policy, observation, action)[0], scored.scores.detach(), **CLOSE)
+        torch.testing.assert_close(act(policy, observation, action), scored.scores.detach(), **CLOSE)
 
 
 @pytest.mark.parametrize("make", [t5, bart])
@@ -182,7 +154,7 @@ def test_values_are_those_of_the_steps_and_begin_at_zero() -> None:
     assert policy.value is not None
     nn.init.normal_(policy.value.weight)
     value = policy(observation, action).value
-    stepped = torch.stack([one for one in acted(policy, observation, action)[1] if one is not None], dim=1)
+    stepped = act_values(policy, observation, action)
     assert bool((value != 0).all())
     torch.testing.assert_close(stepped, value, **CLOSE)
 

@@ -12,6 +12,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor, nn
+from toy_replies import act, act_values, prompts, replies
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from rlft_cli.episode import ILLEGAL_SCORE
@@ -78,43 +79,6 @@ def gpt2() -> nn.Module:
 def build(make: Callable[[], nn.Module], reads: frozenset[str] = frozenset()) -> TokenPolicy:
     torch.manual_seed(0)
     return TokenPolicy(body=make(), codec=make_codec(), reads=reads).eval()
-
-
-def prompts(lengths: list[int], pad: int = 0, extra: int = 0) -> dict[str, Tensor]:
-    """Left-padded random prompts; row n depends on n and its length only."""
-    width = max(lengths) + extra
-    rows = []
-    for n, length in enumerate(lengths):
-        ids = torch.randint(5, 100, (length,), generator=torch.Generator().manual_seed(100 + n))
-        rows.append(torch.cat([torch.full((width - length,), pad), ids]))
-    mask = torch.arange(width)[None, :] >= width - torch.tensor(lengths)[:, None]
-    return {"id": torch.arange(len(lengths)), "prompt_ids": torch.stack(rows), "prompt_mask": mask}
-
-
-def replies(rows: int, width: int) -> Tensor:
-    return torch.randint(5, 100, (rows, width), generator=torch.Generator().manual_seed(7))
-
-
-def act(policy: TokenPolicy, observation: dict[str, Tensor], action: Tensor) -> Tensor:
-    """Scores [N, T, V] of stepping along known actions."""
-    return torch.stack([output.scores for output in acted(policy, observation, action)], dim=1)
-
-
-def act_values(policy: TokenPolicy, observation: dict[str, Tensor], action: Tensor) -> Tensor:
-    values = [output.value for output in acted(policy, observation, action)]
-    return torch.stack([value for value in values if value is not None], dim=1)
-
-
-def acted(policy: TokenPolicy, observation: dict[str, Tensor], action: Tensor) -> list[Output]:
-    rows, decisions = action.shape
-    cache = policy.begin(observation, rows // observation["id"].shape[0])
-    previous, stacked = torch.full((rows,), -1), []
-    for t in range(decisions):
-        state = State(t=t, previous=previous, length=torch.full((rows,), decisions), done=torch.zeros(rows).bool())
-        output, cache = policy.step(cache, state)
-        stacked.append(output)
-        previous = action[:, t]
-    return stacked
 
 
 def select(observation: dict[str, Tensor], rows: list[int]) -> dict[str, Tensor]:
