@@ -20,11 +20,6 @@ class Found:
     visits: list[dict[int, int]]  # by decision along ``best``, as far as the tree goes: how often each action was tried
     exhausted: bool  # every path was met: ``best`` is the optimum
 
-    def distribution(self, t: int, actions: int) -> list[float]:
-        """Improved policy pi(a) = N(a) / sum of N at decision t of the best path, over ``actions`` actions."""
-        total = sum(self.visits[t].values())
-        return [self.visits[t].get(action, 0) / total for action in range(actions)]
-
 
 @dataclass(slots=True)
 class _Node:

@@ -19,13 +19,13 @@ from rlft_cli.errors import RlftError
 
 
 def learning(rows: Sequence[Row]) -> dict[str, list[Curve]]:
-    """Dev metric against reactions of every row that has them; what took none is a level."""
+    """Dev metric against reactions of every row that has them; what took none is a level. Runs of old tables have none."""
     found: dict[str, list[Curve]] = {}
     for row in rows:
         if row["feedback"] == "logged":  # its reactions were not asked for one by one
             continue
         for run in row["runs"]:
-            points = run["curves"].get(f"dev.{row['metric']}", [])
+            points = run.get("curves", {}).get(f"dev.{row['metric']}", [])
             if row["algorithm"] == "supervised" and points:
                 points = [[0, max(value for _, value in points)]]
             if points:
@@ -38,7 +38,7 @@ def regret(rows: Sequence[Row]) -> dict[str, list[Curve]]:
     found: dict[str, list[Curve]] = {}
     for row in rows:
         for run in row["runs"]:
-            points = run["curves"].get("regret", [])
+            points = run.get("curves", {}).get("regret", [])
             if points and row["labels"] == 0:
                 curve = ([0.0, *(x for x, _ in points)], [0.0, *(y for _, y in points)])
                 found.setdefault(row["title"].removeprefix("bandit alone, "), []).append(curve)

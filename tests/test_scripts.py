@@ -30,9 +30,17 @@ def _script(name: str) -> ModuleType:
         sys.path.remove(str(SCRIPTS))
 
 
-rows, main_table, feedback_table, bench, matches, readme = map(
+rows, main_table, feedback_table, plots, bench, matches, readme = map(
     _script,
-    ("_rows", "reproduce_main_table", "reproduce_feedback_table", "bench_training", "_matches", "readme_tables"),
+    (
+        "_rows",
+        "reproduce_main_table",
+        "reproduce_feedback_table",
+        "plot_feedback",
+        "bench_training",
+        "_matches",
+        "readme_tables",
+    ),
 )
 
 
@@ -454,6 +462,28 @@ def test_the_pages_are_written_once_and_then_agree(pages: Path) -> None:
     (pages / "README.md").write_text(text.replace("**0.400**", "**0.900**"))
     with pytest.raises(RlftError, match="differs"):
         readme.main([*words, "--check"])
+
+
+def test_curves_are_drawn_for_what_has_them(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="the extra plot is not installed")
+
+    def row(title: str, algorithm: str, labels: int, *curves: dict[str, Any]) -> dict[str, Any]:
+        runs = [{"curves": curve} if curve else {} for curve in curves]
+        known = {"data_set": "trec6", "metric": "accuracy", "feedback": "bandit"}
+        return {**known, "title": title, "algorithm": algorithm, "labels": labels, "runs": runs}
+
+    dev = {"dev.accuracy": [[0, 0.2], [10, 0.6]]}
+    found = [
+        row("all labels", "supervised", 9, {"dev.accuracy": [[0, 0.7], [0, 0.9]]}, {}),
+        row("bandit alone, greedy", "dqn", 0, dev | {"regret": [[5, 4], [10, 6]]}),
+        row("bandit alone, UCB1", "dqn", 0, dev | {"regret": [[5, 5], [10, 9]]}),
+    ]
+    assert plots.learning(found)["all labels"] == [([0], [0.9])]
+    assert list(plots.regret(found)) == ["greedy", "UCB1"]
+    assert plots.regret(found)["greedy"] == [([0.0, 5, 10], [0.0, 4, 6])]
+    made = plots.figures({"rows": found}, tmp_path)
+    assert [path.name for path in made] == ["feedback_trec6.png", "feedback_trec6_regret.png"]
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in made)
 
 
 def test_a_page_without_markers_or_results_is_refused(pages: Path) -> None:
