@@ -73,14 +73,10 @@ def _phase(this: Run, phase: str, state: dict[str, Any] | None) -> None:
     if state is not None:
         restore(this, training, state)
     looked = _looks(this, training.seen / len(training.sampler))  # by the place alone: a resumed run looks alike
-    clock = time.perf_counter()
     try:
-        if phase == "main" and pipeline.measure_rewards(this.setup, training):  # only before anything is learned
-            artifact.write_config(this.folder, pipeline.plain(this.config))
-        # With passes=0 what the warm start gave is all; and what could not be evaluated before a resume is due.
-        if (training.done >= 1.0 and training.step == 0) or this.due:
-            passes = training.seen / len(training.sampler)
-            _look(this, training, Progress(step=training.step, passes=passes, done=1.0, pass_ended=True, signals={}))
+        if phase == "main":
+            _begin(this, training)
+        clock = time.perf_counter()
         for progress in learn(training):
             this.window.append(progress.signals)
             if progress.step % LOG_EVERY_STEPS == 0 or progress.done >= 1.0:
@@ -112,6 +108,16 @@ def _phase(this: Run, phase: str, state: dict[str, Any] | None) -> None:
         setattr(this.counts, name, getattr(this.counts, name) + value)
     if phase == "warm_start":
         this.console.line(f"warm start on {training.counts.label_examples} labelled examples is done")
+
+
+def _begin(this: Run, training: Training) -> None:
+    """What comes before the first step of the main phase: measures of a reward, and an evaluation that is due."""
+    if pipeline.measure_rewards(this.setup, training):  # only before anything is learned
+        artifact.write_config(this.folder, pipeline.plain(this.config))
+    # With passes=0 what the warm start gave is all; and what could not be evaluated before a resume is due.
+    if (training.done >= 1.0 and training.step == 0) or this.due:
+        passes = training.seen / len(training.sampler)
+        _look(this, training, Progress(step=training.step, passes=passes, done=1.0, pass_ended=True, signals={}))
 
 
 def _looks(this: Run, passes: float) -> int:

@@ -142,6 +142,7 @@ def test_without_passes_a_run_is_what_the_others_start_from(rlft: Any, ner: Path
     assert rlft(*TRAIN, *words, "passes=1", "optim.lr=0", "optim.head_lr=0", "run_dir=still").status == 0
     start, still = result("start"), result("still")
     assert (start["used"]["reactions"], start["used"]["label_examples"] > 0) == (0, fraction > 0)
+    assert (start["seconds"]["train"] > 0) == (fraction > 0)  # the evaluation is no training
     assert start["test"] == still["test"]
 
 
