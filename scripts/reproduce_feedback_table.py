@@ -28,7 +28,7 @@ SIZES: dict[str, tuple[str, tuple[str, ...], str]] = {
     "trec6":       ("classification", (),                             "whole training set"),
     "wnut17":      ("ner",            (),                             "whole training set"),
     "btc_twitter": ("ner",            ("data.max_train=1500",),       "1,500 of 6,338 training sentences"),
-    "sst2":        ("classification", ("data.max_train=3000",),       "3,000 of 6,920 training texts"),
+    "sst2":        ("classification", ("data.max_train=2000",),       "2,000 of 6,920 training texts"),
     "clinc150":    ("classification", (),                             "whole training set"),
 }
 SCRATCH = ("warm_start.fraction=0",)
@@ -58,19 +58,23 @@ WAYS: dict[str, tuple[str, str, str, tuple[str, ...]]] = {
     "noisy_net":    ("bandit alone, NoisyNet",                  "dqn",           "bandit", (*SCRATCH, "explore=noisy")),
 }
 LABELS = ("all", "start", "dqn", "reinforce")
-NER = (*LABELS, "span", "count", "noisy")
 LOGS = ("positives", "ips", "doubly_robust", "banditnet")
 EXPLORERS = ("greedy", "epsilon_greedy", "boltzmann", "ucb", "linucb", "thompson", "dropout_thompson", "noisy_net")
 ROWS: dict[str, tuple[str, ...]] = {
     "trec6": (*LABELS, "noisy", "scratch", *LOGS, *EXPLORERS),
-    "wnut17": (*NER, "one_sample", "scratch"),
-    "btc_twitter": NER,
+    "wnut17": (*LABELS, "one_sample"),
+    "btc_twitter": (*LABELS, "span", "count", "noisy", "scratch"),
     "sst2": (*LABELS, "noisy", "scratch"),
     "clinc150": ("all", "start", "dqn", "linucb", "thompson"),
 }
-SEEDS: dict[str, tuple[int, ...]] = {f"{name}/{way}": (1, 2, 3) for name in ("trec6", "wnut17") for way in LABELS}
+FEW = "data.max_train=1000"
+MAIN = ("all", "dqn", "reinforce")
+SEEDS: dict[str, tuple[int, ...]] = {f"{name}/{way}": (1, 2, 3) for name in ("trec6", "wnut17") for way in MAIN}
 #  further words of single rows
-FURTHER: dict[str, tuple[str, ...]] = {f"clinc150/{way}": ("passes=3",) for way in ("linucb", "thompson")}
+FURTHER: dict[str, tuple[str, ...]] = {
+    **{f"clinc150/{way}": ("passes=3",) for way in ("linucb", "thompson")},
+    **{f"trec6/{way}": (FEW,) for way in EXPLORERS},
+}
 LOGGER = ("warm_start.fraction=0.02", "warm_start.passes=10", "passes=0")  # a poor policy, so that its log is worth correcting
 SOFT = ("explore=sample", "explore.temperature=3")  # and soft: on TREC-6 38 % of what it does is right
 MODEL = "minilm"
@@ -92,9 +96,10 @@ def _spec(data_set: str, way: str) -> Spec:
     data = ("data=files", f"data.dir=$RLFT_DATA/{data_set}", *sizes)
     logged = feedback == "logged"
     log = f"$RUNS/{data_set}/log.jsonl"
+    further = FURTHER.get(name, ())
     return Spec(
         name=name,
-        title=title,
+        title=f"{title} (1,000 texts)" if FEW in further else title,
         data_set=data_set,
         task=task,
         algorithm=algorithm,
@@ -102,7 +107,7 @@ def _spec(data_set: str, way: str) -> Spec:
         model=MODEL,
         seeds=SEEDS.get(name, (1,)),
         metrics=METRICS[task],
-        overrides=(*data, *words, *((f"feedback.log={log}",) if logged else ()), *FURTHER.get(name, ())),
+        overrides=(*data, *words, *((f"feedback.log={log}",) if logged else ()), *further),
         note=note,
         before=_logger(data_set, task, data) if logged else (),
     )
