@@ -65,7 +65,7 @@ ROWS: dict[str, tuple[str, ...]] = {
     "wnut17": (*LABELS, "one_sample"),
     "btc_twitter": (*LABELS, "span", "count", "noisy", "scratch"),
     "sst2": (*LABELS, "noisy", "scratch"),
-    "clinc150": ("all", "start", "dqn", "linucb", "thompson"),
+    "clinc150": ("all", "linucb", "thompson"),
 }
 FEW = "data.max_train=1000"
 MAIN = ("all", "dqn", "reinforce")
