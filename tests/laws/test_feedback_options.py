@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from thinned import every_other
 from torch import Tensor
 
 from rlft_cli.config import config_folder
@@ -184,7 +185,8 @@ def algorithm_of(kind: str, option: str) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("kind", "option"), [("dqn", name) for name in OPTIONS] + [("reinforce", name) for name in ON_POLICY]
+    ("kind", "option"),
+    every_other([("dqn", name) for name in OPTIONS] + [("reinforce", name) for name in ON_POLICY]),
 )
 def test_labels_that_were_not_revealed_change_nothing(kind: str, option: str) -> None:
     rows = tagged_rows(40, seed=6)

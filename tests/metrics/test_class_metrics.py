@@ -55,11 +55,11 @@ def test_macro_interval_equals_scikit_learn_on_drawn_examples() -> None:
     predictions, references = map(np.array, draw(1, 60))
     generator = np.random.default_rng(0)
     drawn = []
-    for _ in range(800):
+    for _ in range(400):
         rows = generator.integers(60, size=60)
         drawn.append(sklearn.f1_score(references[rows], predictions[rows], average="macro", zero_division=0))
-    metric = score_classes(predictions.tolist(), references.tolist(), seed=0, resamples=4000)["macro_f1"]
-    assert [metric["low"], metric["high"]] == pytest.approx(np.quantile(drawn, [0.025, 0.975]), abs=0.03)
+    metric = score_classes(predictions.tolist(), references.tolist(), seed=0, resamples=2000)["macro_f1"]
+    assert [metric["low"], metric["high"]] == pytest.approx(np.quantile(drawn, [0.025, 0.975]), abs=0.04)
 
 
 def test_same_seed_same_interval() -> None:
