@@ -40,7 +40,7 @@ WAYS: dict[str, tuple[str, str, str, tuple[str, ...]]] = {
     "dqn":          ("5 % labels + bandit, DQN",                "dqn",           "bandit", ()),
     "reinforce":    ("5 % labels + bandit, REINFORCE",          "reinforce",     "bandit", ()),
     "one_sample":   ("5 % labels + bandit, REINFORCE, 1 sample", "reinforce",    "bandit", ONE),
-    "span":         ("5 % labels + accepted or rejected spans", "dqn",           "span",   ()),
+    "span":         ("5 % labels + accepted or rejected spans", "reinforce",     "span",   ()),
     "count":        ("5 % labels + counts",                     "reinforce",     "count",  ()),
     "noisy":        ("5 % labels + bandit, 20 % flipped",       "reinforce",     "noisy",  ()),
     "scratch":      ("bandit alone, DQN",                       "dqn",           "bandit", SCRATCH),
