@@ -19,15 +19,19 @@ from rlft_cli.metrics.spans import check_words, spans
 if TYPE_CHECKING:
     from rlft_cli.reward import Batch
 
+OUTSIDE = 0.5
+
 
 @dataclass(frozen=True, kw_only=True)
 class Count:
     """What the number g_k of entities of each type k says of the p_k that were predicted, at most.
 
     A word of a predicted entity of type k is paid min(1, g_k / p_k): no more than so many of them can be right. A word
-    outside is paid 1 - m / n: at least m = sum_k max(0, g_k - p_k) of the n words outside should be in an entity (1 at
-    most where m > n). So a policy is paid in full where every count is right, for whatever words it chose: a signal
-    for a policy that has seen some labels, not one to begin with. One reaction a sentence: the counts.
+    outside is paid OUTSIDE, whatever was missed: marking is worth more than that as long as at least half of the marks can
+    be right, and less beyond, so that by comparison with other samples the policy marks as many as there are, where it
+    thinks them likeliest. (Paid near 1 for what is outside, as most of it is right, a policy learns to mark nothing.) The
+    counts do not say where: a signal for a policy that has seen some labels, not one to begin with. One reaction a
+    sentence: the counts.
     """
 
     reveals: ClassVar[str] = "rewards"
@@ -50,11 +54,7 @@ def _paid(prediction: list[str], count: Counter[str]) -> Floats:
     """Reward [T] of predicted tags, from the counts alone."""
     predicted = spans(prediction)
     mine = Counter(kind for _, _, kind in predicted)
-    outside = np.ones(len(prediction), dtype=bool)
-    reward = np.ones(len(prediction))
+    reward = np.full(len(prediction), OUTSIDE)
     for start, end, kind in predicted:
-        outside[start:end] = False
         reward[start:end] = min(1.0, count[kind] / mine[kind])
-    missed = sum((count - mine).values())  # Counter subtraction keeps what is above 0
-    reward[outside] = 1.0 - min(1.0, missed / max(1, int(outside.sum())))
     return reward

@@ -79,13 +79,13 @@ def test_span_costs_one_reaction_an_entity() -> None:
 @pytest.mark.parametrize(
     ("prediction", "reference", "expected"),
     [
-        # one PER of two can be right at most, one LOC is missing: one of the two words outside is wrong
-        ("B-PER O B-PER O", "O B-LOC B-PER I-PER", [0.5, 0.5, 0.5, 0.5]),
-        ("B-PER O", "O B-PER", [1, 1]),  # the count is right, whichever word it is
-        ("O O O", "O O O", [1, 1, 1]),
-        ("B-PER O O", "O O O", [0, 1, 1]),
-        ("O", "B-PER", [0]),
-        ("B-PER", "B-LOC", [0]),  # nothing outside that could be wrong
+        ("B-PER O B-PER O", "O B-LOC B-PER I-PER", [0.5, 0.5, 0.5, 0.5]),  # one PER of two can be right at most
+        ("B-PER O", "O B-PER", [1, 0.5]),  # the count is right, whichever word it is
+        ("B-PER O B-LOC", "B-PER B-PER O", [1, 0.5, 0]),
+        ("O O O", "O O O", [0.5, 0.5, 0.5]),
+        ("B-PER O O", "O O O", [0, 0.5, 0.5]),
+        ("O", "B-PER", [0.5]),
+        ("B-PER", "B-LOC", [0]),
     ],
 )
 def test_count_pays_what_the_counts_allow(prediction: str, reference: str, expected: list[float]) -> None:
