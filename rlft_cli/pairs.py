@@ -65,6 +65,7 @@ def impossible_pairs(pairing: Pairing) -> Iterator[Problem]:
     yield from _signals(pairing)
     yield from _credit(pairing)
     yield from _probabilities(pairing)
+    yield from _steered_kl(pairing)
     if pairing.values.get("run_dir") is not None and pairing.values.get("resume") is not None:
         yield Problem(key="run_dir, resume", text="a resumed run goes on in its own folder; leave run_dir out")
 
@@ -228,6 +229,21 @@ def _probabilities(pairing: Pairing) -> Iterator[Problem]:
     for fault, way in faults:
         text = f"shows rewards outside [0, 1], algo.loss_kind={kind} reads them as chances; type {way} or algo.loss_kind=mse"
         yield Problem(key=f"{pairing.name('feedback')} {fault}", text=text)
+
+
+def _steered_kl(pairing: Pairing) -> Iterator[Problem]:
+    """A price of the KL that is to follow a target must be paid, and must start above 0."""
+    algo = pairing.values.get("algo")
+    if not isinstance(algo, dict) or _number(target := algo.get("kl_target")) == 0:
+        return
+    if _number(algo.get("kl_coefficient")) == 0:
+        text = (
+            "the price of the KL starts at algo.kl_coefficient=0, and a share of 0 is 0; type algo.kl_coefficient=0.05"
+        )
+        yield Problem(key=f"algo.kl_target={target}", text=text)
+    if algo.get("kl_in") == "loss":
+        text = "steers the price of the KL in the reward; type algo.kl_in=reward or algo.kl_target=null"
+        yield Problem(key=f"algo.kl_target={target} algo.kl_in=loss", text=text)
 
 
 def _number(value: Any) -> float:

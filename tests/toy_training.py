@@ -248,6 +248,8 @@ def reinforce(**changes: Any) -> Reinforce:
         "entropy_coefficient": 0.0,
         "value_coefficient": 0.5,
         "kl_coefficient": 0.0,
+        "kl_target": None,
+        "kl_rate": 0.1,
         "kl_in": "reward",
     }
     return Reinforce(**(settings | changes))
@@ -265,6 +267,8 @@ def ppo(**changes: Any) -> Ppo:
         "value_clip_range": None,
         "entropy_coefficient": 0.0,
         "kl_coefficient": 0.0,
+        "kl_target": None,
+        "kl_rate": 0.1,
     }
     return Ppo(**(settings | CLIP | changes))
 
@@ -277,6 +281,8 @@ def grpo(**changes: Any) -> Grpo:
         "gamma": 0.0,
         "entropy_coefficient": 0.0,
         "kl_coefficient": 0.0,
+        "kl_target": None,
+        "kl_rate": 0.1,
     }
     return Grpo(**(settings | CLIP | changes))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Annotated, ClassVar
 
+import torch
 from torch import Tensor
 
 from rlft_cli.episode import Trajectory
@@ -13,8 +14,10 @@ from rlft_cli.returns import (
     action_log_prob,
     entropy,
     generalized_advantage,
+    kl_of_episodes,
     kl_penalised,
     ppo_clip_loss,
+    steered_coefficient,
     value_loss,
 )
 
@@ -26,7 +29,7 @@ class Ppo:
     (Schulman et al. 2017, eqs. 7 and 9.) mu is the policy that acted, so that rho is 1 in the first epoch (law 8). A is
     the generalized advantage of the values foreseen while acting, V_old; it and mu stay as they are for all epochs. l_V
     is (V - A - V_old)^2 / 2, or the larger of that and the same with V kept within ``value_clip_range`` of V_old. The KL
-    to the reference policy is paid in the reward.
+    to the reference policy is paid in the reward, at a fixed price or at one that steers it to ``kl_target``.
 
     With one epoch rho is 1 and the gradient is that of -A log pi: actor-critic (Mnih et al. 2016, sec. 4), which is
     algo=actor_critic.
@@ -45,6 +48,8 @@ class Ppo:
     value_clip_range: Annotated[float, "(0, inf)"] | None
     entropy_coefficient: Annotated[float, "[0, inf)"]
     kl_coefficient: Annotated[float, "[0, inf)"]
+    kl_target: Annotated[float, "(0, inf)"] | None
+    kl_rate: Annotated[float, "(0, 5)"]
     state: dict[str, Tensor] = field(init=False, default_factory=dict)
 
     @property
@@ -63,9 +68,8 @@ class Ppo:
 
     def prepare(self, trajectory: Trajectory) -> Trajectory:
         """Generalized advantages [N, T]."""
-        reward = kl_penalised(
-            trajectory.reward, trajectory.log_prob, trajectory.reference_log_prob, self.kl_coefficient
-        )
+        price = self._kl_price(trajectory)
+        reward = kl_penalised(trajectory.reward, trajectory.log_prob, trajectory.reference_log_prob, price)
         advantage = generalized_advantage(
             reward,
             trajectory.value,
@@ -75,6 +79,15 @@ class Ppo:
             self.gae_lambda,
         )
         return replace(trajectory, advantage=advantage)
+
+    def _kl_price(self, trajectory: Trajectory) -> Tensor | float:
+        """What a nat costs in this batch; with a target, the KL of this batch moves the price of the next one."""
+        if self.kl_target is None:
+            return self.kl_coefficient
+        price = self.state.get("kl_coefficient", torch.tensor(self.kl_coefficient, dtype=torch.float64))
+        nats = kl_of_episodes(trajectory.log_prob, trajectory.reference_log_prob, trajectory.mask)
+        self.state["kl_coefficient"] = steered_coefficient(price, nats, self.kl_target, self.kl_rate)
+        return price
 
     def loss(self, output: Output, trajectory: Trajectory, target: Output | None) -> Tensor:
         """Clipped surrogate [N, T], the value's distance from what came, and the entropy bonus."""

@@ -16,9 +16,11 @@ from rlft_cli.returns import (
     credited_return,
     entropy,
     kl_k2,
+    kl_of_episodes,
     kl_penalised,
     leave_one_out,
     spread_in_groups,
+    steered_coefficient,
     value_loss,
 )
 
@@ -34,7 +36,8 @@ class Reinforce:
     The KL to the reference policy is paid in the reward, r_t - beta u_t with u_t = log pi(a_t|s_t) - log pi_ref(a_t|s_t),
     where its expected gradient is that of KL(pi || pi_ref); or it is the loss beta u_t^2 / 2, whose expected gradient is
     that of the KL of each decision by itself, its effect on later ones left out. As a loss, u_t has gradient zero
-    (METHODS 3; Schulman 2020).
+    (METHODS 3; Schulman 2020). With ``kl_target`` beta is no constant but is steered to a KL of so many nats an episode
+    (Ziegler et al. 2019, sec. 2.2), by the KL of each batch for the next one.
     """
 
     on_policy: ClassVar[bool] = True
@@ -50,6 +53,8 @@ class Reinforce:
     entropy_coefficient: Annotated[float, "[0, inf)"]
     value_coefficient: Annotated[float, "(0, inf)"]
     kl_coefficient: Annotated[float, "[0, inf)"]
+    kl_target: Annotated[float, "(0, inf)"] | None
+    kl_rate: Annotated[float, "(0, 5)"]
     kl_in: Literal["reward", "loss"]
     state: dict[str, Tensor] = field(init=False, default_factory=dict)
 
@@ -81,7 +86,8 @@ class Reinforce:
         mask = trajectory.mask
         reward = trajectory.reward
         if self.kl_in == "reward":
-            reward = kl_penalised(reward, trajectory.log_prob, trajectory.reference_log_prob, self.kl_coefficient)
+            price = self._kl_price(trajectory)
+            reward = kl_penalised(reward, trajectory.log_prob, trajectory.reference_log_prob, price)
         returns = credited_return(reward, mask, self.gamma, self.credit)
         if self.baseline == "leave_one_out":
             advantage = leave_one_out(returns, trajectory.samples)
@@ -115,6 +121,15 @@ class Reinforce:
             decay = self.moving_average_decay if name in self.state else 0.0
             self.state[name] = decay * self.state.get(name, torch.zeros_like(now)) + (1 - decay) * now
         self.state["break_even"] = 1 + self.state["return_variance"] / self.state["return_square"].clamp(min=_TINY)
+
+    def _kl_price(self, trajectory: Trajectory) -> Tensor | float:
+        """What a nat costs in this batch; with a target, the KL of this batch moves the price of the next one."""
+        if self.kl_target is None:
+            return self.kl_coefficient
+        price = self.state.get("kl_coefficient", torch.tensor(self.kl_coefficient, dtype=torch.float64))
+        nats = kl_of_episodes(trajectory.log_prob, trajectory.reference_log_prob, trajectory.mask)
+        self.state["kl_coefficient"] = steered_coefficient(price, nats, self.kl_target, self.kl_rate)
+        return price
 
     def loss(self, output: Output, trajectory: Trajectory, target: Output | None) -> Tensor:
         """Score-function surrogate [N, T] with the entropy bonus, the KL and the value's distance."""

@@ -33,6 +33,8 @@ PPO = Ppo(
     value_clip_range=None,
     entropy_coefficient=0.0,
     kl_coefficient=0.0,
+    kl_target=None,
+    kl_rate=0.1,
 )
 GRPO = Grpo(
     samples=2,
@@ -43,6 +45,8 @@ GRPO = Grpo(
     gamma=1.0,
     entropy_coefficient=0.0,
     kl_coefficient=0.0,
+    kl_target=None,
+    kl_rate=0.1,
 )
 
 

@@ -23,7 +23,7 @@ from rlft_cli.returns.distributional import (
     chosen_heads,
     quantile_huber,
 )
-from rlft_cli.returns.divergence import kl_k1, kl_k2, kl_k3, kl_penalised
+from rlft_cli.returns.divergence import kl_k1, kl_k2, kl_k3, kl_of_episodes, kl_penalised, steered_coefficient
 from rlft_cli.returns.logged import IlqlLosses, cql_penalty, expectile_loss, ilql_losses
 from rlft_cli.returns.off_policy import (
     banditnet_loss,
@@ -94,6 +94,7 @@ __all__ = [
     "kl_k1",
     "kl_k2",
     "kl_k3",
+    "kl_of_episodes",
     "kl_penalised",
     "leave_one_out",
     "leave_one_out_break_even",
@@ -116,6 +117,7 @@ __all__ = [
     "soft_kl_log_policy",
     "soft_kl_value",
     "spread_in_groups",
+    "steered_coefficient",
     "upper_bound",
     "value_loss",
     "whiten",

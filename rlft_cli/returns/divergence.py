@@ -11,7 +11,26 @@ def kl_k1(log_prob: Tensor, reference: Tensor) -> Tensor:
     return log_prob - reference
 
 
-def kl_penalised(reward: Tensor, log_prob: Tensor, reference: Tensor, coefficient: float) -> Tensor:
+def kl_of_episodes(log_prob: Tensor, reference: Tensor, mask: Tensor) -> Tensor:
+    """Mean over episodes of sum_t k1 in nats, unbiased for the KL of whole episodes: [N, T] three times -> [].
+
+    It may be below 0 by chance, and is not cut there; NaN where no episode has a decision.
+    """
+    nats = torch.where(mask, kl_k1(log_prob, reference), torch.zeros_like(log_prob)).sum(1)
+    return nats[mask.any(1)].mean()
+
+
+def steered_coefficient(coefficient: Tensor, kl: Tensor, target: float, rate: float) -> Tensor:
+    """beta (1 + K e) with e = clip((KL - target) / target, -0.2, 0.2): the price of the next batch, all of them [].
+
+    A proportional controller in the logarithm of beta (Ziegler et al. 2019, sec. 2.2; K = 0.1 there). KL and target are in
+    nats an episode. A KL that is NaN leaves beta as it is.
+    """
+    error = ((kl - target) / target).clamp(-0.2, 0.2).nan_to_num(0.0)
+    return coefficient * (1 + rate * error)
+
+
+def kl_penalised(reward: Tensor, log_prob: Tensor, reference: Tensor, coefficient: Tensor | float) -> Tensor:
     """r_t - beta (log pi - log pi_ref): the KL as a price in the reward, where its expected gradient is right: [N, T] -> same.
 
     ``log_prob`` is that of the policy that acted (Jaques et al. 2017; Ziegler et al. 2019, eq. 2).

@@ -123,7 +123,7 @@ def ppo_run(seed: int) -> Training:
 
 
 def grpo_run(seed: int) -> Training:
-    return sampling(grpo(samples=2, epochs=2), seed)
+    return sampling(grpo(samples=2, epochs=2, kl_coefficient=0.5, kl_target=0.01, kl_rate=1.0), seed)
 
 
 def linucb_run(seed: int) -> Training:

@@ -32,6 +32,8 @@ REINFORCE = Reinforce(
     entropy_coefficient=0.0,
     value_coefficient=0.5,
     kl_coefficient=0.0,
+    kl_target=None,
+    kl_rate=0.1,
     kl_in="reward",
 )  # without anything that is added to the gradient
 
