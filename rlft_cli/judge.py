@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from rlft_cli.episode import Trajectory
+from rlft_cli.errors import UsageError
 from rlft_cli.feedback import Feedback, Signal
 from rlft_cli.reward import Batch, Reward
 from rlft_cli.task import Task
@@ -33,7 +34,7 @@ class Judge:
         reward = torch.zeros_like(trajectory.reward)
         if self.feedback.reads_reward:
             reward = self.reward(trajectory.action, trajectory.mask, batch)
-        return self.feedback(reward, trajectory, batch, self.generator)
+        return self._usable(self.feedback(reward, trajectory, batch, self.generator))
 
     def pass_on(self, logged: Trajectory) -> Signal:
         """What the learner is told of a trajectory whose rewards were given long ago; there are no references."""

@@ -215,20 +215,18 @@ def _credit(pairing: Pairing) -> Iterator[Problem]:
 
 
 def _probabilities(pairing: Pairing) -> Iterator[Problem]:
-    """A Q that is the logit of a 0/1 reward needs signals in [0, 1]."""
+    """A Q that is the logit of a 0/1 reward needs signals in [0, 1], or unbiased estimates of such (feedback=noisy)."""
     feedback, algo = pairing.values.get("feedback"), pairing.values.get("algo")
     if not (isinstance(feedback, dict) and isinstance(algo, dict)) or algo.get("loss_kind") not in _PROBABILITIES:
         return
-    kind, faults = algo["loss_kind"], []
-    if _number(feedback.get("rejected")) < 0:
-        faults.append((f"feedback.rejected={feedback['rejected']}", "feedback.rejected=0"))
-    if _number(feedback.get("gaussian")) > 0:
-        faults.append((f"feedback.gaussian={feedback['gaussian']}", "feedback.gaussian=0"))
-    if feedback.get("correct") is True and _number(feedback.get("flip_zero")) + _number(feedback.get("flip_one")) > 0:
-        faults.append(("feedback.correct=true", "feedback.correct=false"))
-    for fault, way in faults:
-        text = f"shows rewards outside [0, 1], algo.loss_kind={kind} reads them as chances; type {way} or algo.loss_kind=mse"
-        yield Problem(key=f"{pairing.name('feedback')} {fault}", text=text)
+    flips = _number(feedback.get("flip_zero")) + _number(feedback.get("flip_one"))
+    estimates = feedback.get("correct") is True and flips > 0  # of rewards that feedback=noisy finds to be 0 or 1
+    faults = [("rejected", _number(feedback.get("rejected")) < 0)]
+    faults.append(("gaussian", _number(feedback.get("gaussian")) > 0 and not estimates))
+    for key in [key for key, wrong in faults if wrong]:
+        text = f"shows rewards outside [0, 1], algo.loss_kind={algo['loss_kind']} reads them as chances"
+        way = f"type feedback.{key}=0 or algo.loss_kind=mse"
+        yield Problem(key=f"{pairing.name('feedback')} feedback.{key}={feedback[key]}", text=f"{text}; {way}")
 
 
 def _steered_kl(pairing: Pairing) -> Iterator[Problem]:

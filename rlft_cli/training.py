@@ -106,11 +106,14 @@ class Training:
         self.memory_generator = torch.Generator()  # replay lives on the CPU
         self.memory_generator.manual_seed(self.seed * 7_368_787 + self.accelerator.process_index)
         chance = torch.Generator().manual_seed(self.seed * 5_915_587 + self.accelerator.process_index)
-        self.judge = Judge(task=self.task, reward=reward, feedback=feedback, generator=chance)
+        reads = self.algorithm.reads
+        self.judge = Judge(
+            task=self.task, reward=reward, feedback=feedback, generator=chance, chances="chance" in reads
+        )
         self.on_the_way = OnTheWay()
         self.seen_labels: set[int] = set()
         self.seen_reactions: set[int] = set()
-        if "reference" in self.algorithm.reads:
+        if "reference" in reads:
             self.reference = Snapshot(self.policy)
 
     @property

@@ -110,10 +110,11 @@ def test_soft_loss_of_one_decision() -> None:
 @pytest.mark.parametrize(
     ("changes", "reads", "target"),
     [
-        ({}, set(), False),
+        ({}, {"chance"}, False),
+        ({"loss_kind": "softmax"}, {"chance"}, False),
         ({"gamma": 0.9, "loss_kind": "mse"}, set(), True),
         ({"gamma": 0.9, "loss_kind": "mse", "target": "none"}, set(), False),
-        ({"dueling": True}, {"dueling"}, False),
+        ({"dueling": True}, {"chance", "dueling"}, False),
         ({"backup": "munchausen", "loss_kind": "mse"}, set(), True),
         ({"gamma": 1.0, "loss_kind": "huber", "backup": "soft"}, {"value", "reference"}, True),
     ],
@@ -363,6 +364,48 @@ def test_grpo_credits_and_pays_the_kl() -> None:
     assert grpo(kl_coefficient=2.0).reads == {"reference"} and grpo().reads == frozenset()
 
 
+# -- a price of the KL that follows a target -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("make", [reinforce, ppo, grpo])
+def test_the_price_of_the_kl_follows_its_target(make: Any) -> None:
+    # Nats an episode: 1 + 3 = 4 and 0, the masked one not counted: mean 2. Target 4: e = (2 - 4) / 4, clipped to -1/5;
+    # beta = 2, K = 1/2: this batch pays 2 a nat, the next one 2 (1 - 1/10) = 1.8.
+    ends = {"samples": 2, "reward": [[1.0, 1.0], [1.0, 9.0]], "log_prob": [[-1.0, -1.0], [-2.0, 0.0]]}
+    data = episodes([[0, 0], [0, 0]], [2, 1], **ends, reference_log_prob=[[-2.0, -4.0], [-2.0, -9.0]])
+    settings = {"samples": 2, "gamma": 1.0, "kl_coefficient": 2.0, "kl_rate": 0.5}
+    steered, fixed = make(**settings, kl_target=4.0), make(**settings)
+    assert torch.equal(advantage(steered, data), advantage(fixed, data))
+    assert steered.state["kl_coefficient"].item() == pytest.approx(1.8, abs=1e-6)
+    cheaper = make(**{**settings, "kl_coefficient": 1.8})
+    close(advantage(steered, data), advantage(cheaper, data))
+    assert "kl_coefficient" not in fixed.state
+
+
+def test_a_price_steers_the_kl_to_its_target() -> None:
+    """One decision with 8 actions, of which the first is paid 1: at a fixed price the KL would end elsewhere."""
+    reference = torch.log_softmax(torch.linspace(0, 1, 8, dtype=torch.float64), 0)
+    chance = torch.Generator().manual_seed(0)
+
+    def nats(log_prob: Tensor) -> float:
+        return float((log_prob.exp() * (log_prob - reference)).sum())
+
+    for beta in (0.05, 2.0):
+        optimum = torch.log_softmax(reference + torch.eye(8)[0] / beta, 0)  # pi* = ref exp(r / beta) / Z
+        assert abs(nats(optimum) - 0.5) > 0.4
+        algorithm = reinforce(samples=1, baseline="none", kl_coefficient=beta, kl_target=0.5, kl_rate=0.5)
+        theta, found = reference.clone().requires_grad_(), []
+        for _ in range(150):
+            log_prob = torch.log_softmax(theta, 0).detach()
+            found.append(nats(log_prob))
+            action = torch.multinomial(log_prob.exp(), 64, replacement=True, generator=chance)[:, None]
+            data = episodes(action.tolist(), [1] * 64, reward=(action == 0).double())
+            data = algorithm.prepare(replace(data, log_prob=log_prob[action], reference_log_prob=reference[action]))
+            loss = algorithm.loss(output(theta.expand(64, 1, 8)), data, None).mean()
+            theta = (theta - 2.0 * torch.autograd.grad(loss, theta)[0]).detach().requires_grad_()
+        assert sum(found[-75:]) / 75 == pytest.approx(0.5, rel=0.2)
+
+
 @pytest.mark.parametrize("make", [supervised, dqn, reinforce, ppo, grpo])
 def test_losses_are_unreduced_and_leave_their_input_alone(make: Any) -> None:
     algorithm = make()
@@ -460,10 +503,8 @@ def test_the_reward_model_and_the_policy_leave_each_other_alone() -> None:
 
 def test_what_learning_from_logs_needs() -> None:
     assert ips().reads == {"propensity"} and not ips().uses_target
-    assert doubly_robust().reads == {"propensity", "heads:2"}
-    assert doubly_robust(clip=0.0).reads == {"heads:2"}, "the direct method needs no propensities"
-    with pytest.raises(UsageError, match=r"algo\.loss_kind=mse"):
-        doubly_robust().prepare(episodes([[0]], [1], reward=[[-1.0]]))
+    assert doubly_robust().reads == {"propensity", "heads:2", "chance"}
+    assert doubly_robust(clip=0.0, loss_kind="mse").reads == {"heads:2"}, "the direct method needs no propensities"
 
 
 # -- distributions of returns --------------------------------------------------------------------------------------

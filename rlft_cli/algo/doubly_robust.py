@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from rlft_cli.episode import Trajectory
-from rlft_cli.errors import UsageError
 from rlft_cli.model import Output
 from rlft_cli.returns import direct_method, doubly_robust, importance_ratio, q_loss
 
@@ -39,8 +38,9 @@ class DoublyRobust:
 
     @property
     def reads(self) -> frozenset[str]:
-        """Two heads of the reward model, and the chance with which each action was taken."""
-        return frozenset({"heads:2"} | ({"propensity"} if self.clip > 0 else set()))
+        """Two heads of the reward model, the chance with which each action was taken, and whether rewards are chances."""
+        chance = {"chance"} if self.loss_kind == "bce" else set()
+        return frozenset({"heads:2"} | chance | ({"propensity"} if self.clip > 0 else set()))
 
     @property
     def uses_target(self) -> bool:
@@ -52,13 +52,7 @@ class DoublyRobust:
         return scores
 
     def prepare(self, trajectory: Trajectory) -> Trajectory:
-        """Nothing to compare; UsageError for rewards that are no probabilities where q is the logit of one."""
-        reward = trajectory.reward[trajectory.mask & trajectory.observed]
-        if self.loss_kind == "bce" and bool(((reward < 0) | (reward > 1)).any()):
-            raise UsageError(
-                f"algo.loss_kind=bce needs rewards in [0, 1], but there is one of {float(reward.min()):g} to "
-                f"{float(reward.max()):g}; type algo.loss_kind=mse"
-            )
+        """Nothing to compare between rows."""
         return trajectory
 
     def loss(self, output: Output, trajectory: Trajectory, target: Output | None) -> Tensor:

@@ -41,7 +41,9 @@ class Dqn:
     V = tau log sum_a exp(Q-(s, a) / tau), pi- = softmax(Q- / tau).
     loss_kind "bce": Q = sigmoid(score), of each action by itself. "softmax": Q = softmax(scores), the chance that an action is
     the one that is paid: a reward of 1 for one action tells of all the others, and the scores are those that cross-entropy
-    trains in a warm start. Both are fitted by the likelihood of the reward.
+    trains in a warm start. Both are fitted by the likelihood of the reward, which is linear in it: with an unbiased estimate
+    of a 0/1 reward in its place, which may lie outside [0, 1], loss and gradient are unbiased too (Natarajan et al. 2013,
+    lemma 1; ``feedback=noisy feedback.correct=true``). That true rewards are chances is asked where they are given ("chance").
     ``cql_coefficient`` times log sum_a exp Q(s, a) - Q(s, a_t) is added to the loss of any of them, which holds the values of
     actions down that the data do not take (Kumar et al. 2020, eq. 4).
     """
@@ -89,10 +91,11 @@ class Dqn:
 
     @property
     def reads(self) -> frozenset[str]:
-        """Heads and reference that the backup needs."""
+        """Heads and reference that the backup needs, and whether rewards are read as chances."""
         if self.backup == "soft":
             return frozenset({"value", "reference"})
-        return frozenset({"dueling"}) if self.dueling else frozenset()
+        chance = {"chance"} if self.loss_kind in PROBABILITIES else set()
+        return frozenset(chance | ({"dueling"} if self.dueling else set()))
 
     @property
     def uses_target(self) -> bool:
@@ -106,14 +109,7 @@ class Dqn:
         return torch.sigmoid(scores) if self.loss_kind == "bce" else scores
 
     def prepare(self, trajectory: Trajectory) -> Trajectory:
-        """Nothing to compare; UsageError for rewards that are no probabilities where Q is the logit of one."""
-        if self.loss_kind in PROBABILITIES:
-            reward = trajectory.reward[trajectory.mask]
-            if bool(((reward < 0) | (reward > 1)).any()):
-                raise UsageError(
-                    f"algo.loss_kind={self.loss_kind} needs rewards in [0, 1], but there is one of {float(reward.min()):g} to "
-                    f"{float(reward.max()):g}; type algo.loss_kind=mse"
-                )
+        """Nothing to compare between rows."""
         return trajectory
 
     def loss(self, output: Output, trajectory: Trajectory, target: Output | None) -> Tensor:

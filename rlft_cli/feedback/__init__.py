@@ -25,6 +25,7 @@ class Signal:
     observed: Tensor  # [N, T] bool, False where the mask is
     reactions: Tensor  # [N] int64: bits or numbers that a user gave
     delay_steps: Tensor  # [N] int64: steps of the learner until they are there
+    exact: bool = True  # False where rewards are unbiased estimates of ones in [0, 1], and may lie outside
 
 
 class Feedback(Protocol):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import torch
@@ -23,7 +23,8 @@ class Noisy:
     """With probability e a reward r is shown as 1 - r; then Gaussian noise is added; some never come.
 
     e is ``flip_zero`` where r = 0 and ``flip_one`` where r = 1; rewards between 0 and 1 need both to be equal. With
-    ``correct`` the shown reward r' is replaced by (r' - e0) / (1 - e0 - e1), whose mean is r (METHODS 2.7). Each
+    ``correct`` the shown reward r' is replaced by (r' - e0) / (1 - e0 - e1), whose mean is r (METHODS 2.7), so that a loss that
+    is linear in the reward is the clean one on average (Natarajan et al. 2013, lemma 1): algo.loss_kind=bce too. Each
     ``unit``, a decision or an episode's sum of rewards (paid at its end), gets its own noise; a missing one is not
     observed. UsageError where flips are asked for and a reward is not in [0, 1], or for rates that hide everything.
     """
@@ -50,7 +51,10 @@ class Noisy:
 
     def __call__(self, reward: Tensor, trajectory: Trajectory, batch: Batch, generator: torch.Generator) -> Signal:
         """Shown rewards [N, T], 0 and not observed where missing; missing ones are no reactions."""
-        mask = trajectory.mask
+        signal = self._signal(reward, trajectory.mask, batch, generator)
+        return replace(signal, exact=not (self.correct and self._flips))
+
+    def _signal(self, reward: Tensor, mask: Tensor, batch: Batch, generator: torch.Generator) -> Signal:
         if self.unit == "decision":
             here = torch.rand(mask.shape, generator=generator).to(mask.device) >= self.missing
             observed = mask & here
@@ -66,12 +70,16 @@ class Noisy:
     def _shown(self, reward: Tensor, observed: Tensor, generator: torch.Generator) -> Tensor:
         """Rewards as they are shown; chance is drawn for all of them, so that it does not depend on their values."""
         chance, noise = (draw(reward.shape, generator=generator) for draw in (torch.rand, torch.randn))
-        if self.flip_zero > 0 or self.flip_one > 0:
+        if self._flips:
             self._require_bits(reward[observed])
             rate = torch.where(reward > 0.5, self.flip_one, self.flip_zero)
             reward = torch.where(chance.to(reward.device) < rate, 1 - reward, reward)
         reward = reward + self.gaussian * noise.to(reward.device)
         return denoised_reward(reward, self.flip_zero, self.flip_one) if self.correct else reward
+
+    @property
+    def _flips(self) -> bool:
+        return self.flip_zero > 0 or self.flip_one > 0
 
     def _require_bits(self, reward: Tensor) -> None:
         if bool(((reward < 0) | (reward > 1)).any()):

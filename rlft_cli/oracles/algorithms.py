@@ -29,7 +29,7 @@ from rlft_cli.oracles.toys.tagging import (
 from rlft_cli.returns import categorical_mean
 
 D = torch.float64
-KNOWN_READS = frozenset({"value", "dueling", "greedy", "reference", "propensity", "pairs", "tokens"})
+KNOWN_READS = frozenset({"value", "dueling", "greedy", "reference", "propensity", "chance", "pairs", "tokens"})
 NUMBERS = ("heads:", "quantiles:", "atoms:")  # more numbers of each action (model/head.py), which can be made too
 MOST_SAMPLES = 8  # groups of more cannot be enumerated
 LENGTHS, ACTIONS = (3, 1, 4, 2), 5

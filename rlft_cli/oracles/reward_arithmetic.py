@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from rlft_cli.algo.dqn import Dqn
+from rlft_cli.episode import blank
+from rlft_cli.model import Output
 from rlft_cli.oracles import Oracle
+from rlft_cli.oracles.toys.chain import DQN
 from rlft_cli.returns import denoised_reward, imbalance_reward, imbalance_threshold
 
 D = torch.float64
@@ -22,6 +27,26 @@ def _denoised(corrected: Callable[[Tensor, float, float], Tensor]) -> float:
         given_0 = (1 - false_positive) * seen[0] + false_positive * seen[1]
         given_1 = false_negative * seen[0] + (1 - false_negative) * seen[1]
         worst = max(worst, abs(float(given_0)), abs(float(given_1) - 1))
+    return worst
+
+
+def _likelihood_of_noisy(corrected: Callable[[Tensor, float, float], Tensor]) -> float:
+    """Gradient of DQN's likelihood losses on corrected rewards, averaged over the flips, less that on the true rewards."""
+    worst, e0, e1 = 0.0, 0.35, 0.1
+    data = blank({"id": torch.arange(6)}, torch.arange(6)[:, None] % 3, torch.ones(6, 1, dtype=torch.bool))
+    true = torch.tensor([0.0, 1.0], dtype=D).repeat_interleave(3)[:, None]
+    flipped = e0 + (e1 - e0) * true
+    for kind in ("bce", "softmax"):
+        algorithm = replace(DQN, loss_kind=kind, gamma=0.0)
+
+        def slope(reward: Tensor, weight: Tensor, algorithm: Dqn = algorithm) -> Tensor:
+            scores = torch.linspace(-2, 2, 18, dtype=D).view(6, 1, 3).requires_grad_()
+            loss = algorithm.loss(Output(scores=scores, value=None), replace(data, reward=reward), None)
+            return torch.autograd.grad((weight * loss).sum(), scores)[0]
+
+        clean = slope(true, torch.ones_like(true))
+        noisy = slope(corrected(1 - true, e0, e1), flipped) + slope(corrected(true, e0, e1), 1 - flipped)
+        worst = max(worst, float((noisy - clean).abs().max()))
     return worst
 
 
@@ -69,6 +94,15 @@ ORACLES = (
         tolerance=1e-12,
         subject=denoised_reward,
         distance=_denoised,
+    ),
+    Oracle(
+        name="denoised_likelihood",
+        row=30,
+        object="DQN's likelihood losses on corrected noisy rewards",
+        oracle="mean of the gradient over the flips is that on true rewards",
+        tolerance=1e-12,
+        subject=denoised_reward,
+        distance=_likelihood_of_noisy,
     ),
     Oracle(
         name="dqnimb_threshold",

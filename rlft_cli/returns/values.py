@@ -137,7 +137,8 @@ def logit_of_softmax(scores: Tensor, action: Tensor) -> Tensor:
 def q_loss(q: Tensor, target: Tensor, kind: LossKind, delta: float = 1.0) -> Tensor:
     """Distance of chosen Q values from their targets, unreduced: [N, T] -> [N, T].
 
-    bce: q is a logit of P(reward = 1), target in [0, 1] (Bernoulli likelihood); mse: (q - y)^2 / 2;
+    bce: q is a logit of P(reward = 1), softplus(q) - q y (Bernoulli likelihood), linear in the target, which is in [0, 1] or
+    an unbiased estimate of such a number; mse: (q - y)^2 / 2;
     huber: quadratic within delta, linear beyond (Mnih et al. 2015, error clipping).
     """
     if kind == "bce":

@@ -7,6 +7,11 @@ TWINS = {
         lambda reward, false_positive, false_negative: denoised_reward(reward, false_negative, false_positive),
         lambda reward, false_positive, false_negative: reward,
     ],
+    "denoised_likelihood": [
+        lambda reward, false_positive, false_negative: denoised_reward(reward, false_negative, false_positive),
+        lambda reward, false_positive, false_negative: reward,
+        lambda reward, *rates: denoised_reward(reward, *rates).clamp(0, 1),  # kept within [0, 1], and biased
+    ],
     "dqnimb_threshold": [
         lambda ratio, gamma, value: imbalance_threshold(ratio, 0.0, value),
         lambda ratio, gamma, value: 0.5,
