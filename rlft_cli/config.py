@@ -94,12 +94,27 @@ def resolved(values: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
     from omegaconf.errors import OmegaConfBaseException
 
     try:
-        filled = OmegaConf.to_container(OmegaConf.create(values), resolve=True)
+        filled = OmegaConf.to_container(OmegaConf.create(_left_open(values)), resolve=True)
         assert isinstance(filled, dict)
         return {str(key): value for key, value in filled.items()}, []
     except OmegaConfBaseException as problem:
         key = getattr(problem, "full_key", None) or "configuration"
         return values, [Problem(key=str(key), text=_unfilled(str(key), str(problem).splitlines()[0]))]
+
+
+def _left_open(values: dict[str, Any]) -> dict[str, Any]:
+    """The values with references to data that a checkpoint will tell kept as they stand (``pipeline.given_reward``)."""
+    if "checkpoint" not in values or values.get("data") is not None:
+        return values
+    return {key: _kept(value) if key == "reward" else value for key, value in values.items()}
+
+
+def _kept(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _kept(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_kept(inner) for inner in value]
+    return value.replace("${data.", r"\${data.") if isinstance(value, str) else value
 
 
 def _unfilled(key: str, text: str) -> str:

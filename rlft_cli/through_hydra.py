@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from rlft_cli.compose import Composed
+from rlft_cli.config import resolved
 from rlft_cli.errors import UsageError
 from rlft_cli.overrides import quoted
 
@@ -69,10 +70,10 @@ def run_choices() -> list[str]:
 
 
 def with_options(config: DictConfig, chosen: dict[str, str | None]) -> DictConfig:
-    """The config with the names of the chosen options under ``options``, so that a run folder tells them."""
-    plain = OmegaConf.to_container(config, resolve=True)
+    """The checked config, filled in, with the names of the chosen options under ``options``, so that a run folder tells them."""
+    plain = OmegaConf.to_container(config)
     assert isinstance(plain, dict)
-    return OmegaConf.create({"options": chosen, **plain})
+    return OmegaConf.create({"options": chosen, **resolved({str(key): value for key, value in plain.items()})[0]})
 
 
 def run(job: Job, folders: Sequence[Path], verb: str, flags: Sequence[str], overrides: Sequence[str]) -> None:

@@ -31,7 +31,7 @@ def run(config: DictConfig, console: Console) -> None:
     conversation = _conversation(config, setup)
     reward: Reward | None = None
     if config.reward is not None:
-        reward = pipeline.load_reward(config.reward, setup.accelerator)
+        reward = pipeline.given_reward(config.reward, setup)
         require_no_reference(reward, conversation.task)
     tells_q = _tells_q(setup)
     console.line(f"talking to {config.checkpoint}; /help lists what can be typed, /quit leaves")

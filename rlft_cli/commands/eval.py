@@ -89,7 +89,7 @@ def reward_for(config: DictConfig, setup: pipeline.Setup, console: Console) -> R
         except (RewardFailure, UsageError) as problem:
             console.warn(f"without the reward that it was trained with: {problem}")
             return None
-    reward = pipeline.load_reward(config.reward, setup.accelerator)
+    reward = pipeline.given_reward(config.reward, setup)
     if setup.task.decisions not in reward.decisions:
         raise UsageError(
             f"the reward judges {' and '.join(reward.decisions)}, the checkpoint decides {setup.task.decisions}; "

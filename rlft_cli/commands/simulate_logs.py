@@ -65,9 +65,7 @@ def run(config: DictConfig, console: Console) -> None:
     actor = Actor(
         setup=setup,
         explore=explore,
-        reward=pipeline.load_reward(
-            config.reward if config.reward is not None else setup.config.reward, setup.accelerator
-        ),
+        reward=pipeline.reward_of(setup) if config.reward is None else pipeline.given_reward(config.reward, setup),
         values=pipeline.build(setup.config.algo).values,
         generator=torch.Generator(device=device).manual_seed(config.seed),
         samples=config.episodes_per_example,

@@ -6,11 +6,12 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import InterpolationKeyError
 
 from rlft_cli.episode import rollout
 from rlft_cli.errors import UsageError
-from rlft_cli.pipeline.build import build
+from rlft_cli.pipeline.build import build, plain
 from rlft_cli.pipeline.setup import Setup, open_checkpoint
 from rlft_cli.reward import Reward
 from rlft_cli.reward.classifier import Classifier
@@ -27,6 +28,16 @@ def reward_of(setup: Setup) -> Reward:
     if setup.reward is None:
         setup.reward = load_reward(setup.config.reward, setup.accelerator)
     return setup.reward
+
+
+def given_reward(node: DictConfig, setup: Setup) -> Reward:
+    """The reward typed for a checkpoint; what it takes from data that were not given too, it takes from those of its run."""
+    whole = OmegaConf.create({"reward": OmegaConf.to_container(node), "data": plain(setup.config.data)})
+    try:
+        return load_reward(OmegaConf.to_container(whole.reward, resolve=True), setup.accelerator)
+    except InterpolationKeyError as problem:
+        key = str(problem.full_key)
+        raise UsageError(f"{key}: the data of the checkpoint's run do not tell it; type {key}=...") from problem
 
 
 def load_reward(node: Any, accelerator: Accelerator) -> Reward:

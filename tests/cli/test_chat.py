@@ -108,7 +108,7 @@ def test_wrong_use_is_refused(rlft: Any, world: Path) -> None:
     talk = ("chat", f"checkpoint={world / 'dialogue_run'}", *CPU)
     rlft("chat", f"checkpoint={world / 'ner_run'}", *CPU).refused(2, "is of task=ner", "rlft predict")
     rlft(*talk, "max_reply_tokens=500").refused(2, "max_reply_tokens=500", "lower it")
-    rlft(*talk, "reward=rouge_l", "reward.language=en").refused(2, "against a reference")
+    rlft(*talk, "reward=rouge_l").refused(2, "against a reference")  # in the language of the checkpoint
     rlft(*talk, stdin=b"caf\xe9\n").refused(1, "not UTF-8")
 
 
