@@ -66,6 +66,7 @@ def impossible_pairs(pairing: Pairing) -> Iterator[Problem]:
     yield from _credit(pairing)
     yield from _probabilities(pairing)
     yield from _steered_kl(pairing)
+    yield from _prompts(pairing)
     if pairing.values.get("run_dir") is not None and pairing.values.get("resume") is not None:
         yield Problem(key="run_dir, resume", text="a resumed run goes on in its own folder; leave run_dir out")
 
@@ -242,6 +243,27 @@ def _steered_kl(pairing: Pairing) -> Iterator[Problem]:
     if algo.get("kl_in") == "loss":
         text = "steers the price of the KL in the reward; type algo.kl_in=reward or algo.kl_target=null"
         yield Problem(key=f"algo.kl_target={target} algo.kl_in=loss", text=text)
+
+
+def _prompts(pairing: Pairing) -> Iterator[Problem]:
+    """A reward that judges replies to a prompt needs one; the first block of a text may have none."""
+    task = pairing.values.get("task")
+    if not isinstance(task, dict) or task.get("given_tokens") != 0:
+        return
+    if any(_traits_of(part["_target_"]).get("needs_prompt") is True for part in _parts(pairing.values.get("reward"))):
+        text = f"judges replies to a prompt, and with task.given_tokens=0 the first block of a text of {pairing.name('task')}"
+        yield Problem(
+            key=pairing.name("reward"), text=f"{text} has none; type task.given_tokens=32 or choose another reward"
+        )
+
+
+def _parts(value: Any) -> Iterator[dict[str, Any]]:
+    """A component and those inside it."""
+    for item in value if isinstance(value, list) else [value]:
+        if isinstance(item, dict) and "_target_" in item:
+            yield item
+            for inner in item.values():
+                yield from _parts(inner)
 
 
 def _number(value: Any) -> float:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rlft_cli.errors import RewardFailure
+from rlft_cli.errors import RewardFailure, UsageError
 from rlft_cli.reward import Reward
 from rlft_cli.reward.reward_model import RewardModel
 from rlft_cli.reward.weighted_sum import WeightedSum
@@ -58,7 +58,12 @@ class RewardModelScorer:
     reader: Reader
 
     def __call__(self, contexts: Sequence[Any], replies: Sequence[str]) -> list[float]:
-        """One score for each reply."""
+        """One score for each reply; UsageError where there is nothing that a reply answers."""
+        if any(not any(turn["content"].strip() for turn in turns) for turns in contexts):
+            raise UsageError(
+                "a reward model judges replies to a prompt, and nothing stands before the first block of a text "
+                "(task.given_tokens=0); choose another reward, or train with task.given_tokens=32"
+            )
         rows = [
             {"turns": turns, "chosen": reply, "rejected": None, "origin": "a reply"}
             for turns, reply in zip(contexts, replies, strict=True)

@@ -35,6 +35,10 @@ def faults(*words: str) -> list[str]:
         (("algo=dqnimb", "task=ner"), "task=classification"),
         (("algo=doubly_robust", "task=dialogue"), "algo=ips"),
         (("reward=shuffled", "feedback=span"), "feedback=bandit"),
+        (
+            ("task=language_modeling", "algo=reinforce", "reward=reward_model", "reward.checkpoint=a"),
+            "type task.given_tokens=32",
+        ),
     ],
 )
 def test_refused_with_a_way_out(words: tuple[str, ...], way: str) -> None:
@@ -52,6 +56,8 @@ def test_refused_with_a_way_out(words: tuple[str, ...], way: str) -> None:
         ("algo=direct_method", "feedback=bandit", "explore=greedy"),
         ("algo=cql", "feedback=bandit", "task=dialogue"),
         ("algo=dqn", "reward=shuffled"),
+        ("task=goal_dialogue", "algo=supervised"),
+        ("task=language_modeling", "algo=reinforce"),
         ("algo=reinforce", "reward=shuffled", "task=classification"),
         ("algo=dqnimb", "task=classification", "reward=imbalanced"),
     ],

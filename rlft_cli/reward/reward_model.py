@@ -24,6 +24,7 @@ class RewardModel:
 
     decisions: ClassVar[tuple[str, ...]] = ("tokens",)
     pays: ClassVar[str] = "episode"
+    needs_prompt: ClassVar[bool] = True
 
     checkpoint: str
     centre: float | None

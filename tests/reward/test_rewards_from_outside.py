@@ -7,19 +7,21 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from torch import Tensor
 
 from rlft_cli.errors import RewardFailure, RlftError, UsageError
-from rlft_cli.pipeline import load_reward
+from rlft_cli.pipeline import given_reward, load_reward
 from rlft_cli.reward import Batch, Reward
 from rlft_cli.reward.function import Function
 from rlft_cli.reward.http import Http
 from rlft_cli.reward.reward_model import RewardModel
-from rlft_cli.scorers import measure
+from rlft_cli.scorers import RewardModelScorer, measure
 from toy_rewards import PREFERENCE, agreeing, option, serving, untrained
 from toy_training import accelerator
 
@@ -189,6 +191,19 @@ def test_a_reward_model_reads_context_and_reply(checkpoints: Path) -> None:
     swapped = Batch(references=["", ""], predictions=["a bike"] * 2, labels=[], contexts=CONTEXTS[::-1])
     assert reward(torch.zeros(2, 3, dtype=torch.int64), MASK, swapped).sum(1).tolist() != other.tolist()
     assert torch.isfinite(judge(reward, ["", "a"])).all()  # an empty reply is one too
+
+
+def test_a_reward_model_judges_answers() -> None:
+    scorer = RewardModelScorer(reader=None)  # type: ignore[arg-type]
+    nothing = [{"role": "user", "content": " "}]
+    with pytest.raises(UsageError, match=r"nothing stands before the first block.*task\.given_tokens=32"):
+        scorer([CONTEXTS[0], nothing], ["a", "b"])
+
+
+def test_a_reward_for_a_checkpoint_is_in_the_language_of_its_data() -> None:
+    typed = OmegaConf.create({"reward": node("rouge_l") | {"language": "${data.language}"}, "data": None})
+    of_run = SimpleNamespace(config=OmegaConf.create({"data": {"language": "zh"}}), accelerator=accelerator())
+    assert vars(given_reward(typed.reward, of_run))["language"] == "zh"  # type: ignore[arg-type]
 
 
 def test_a_classifier_pays_a_probability(checkpoints: Path) -> None:
