@@ -121,7 +121,10 @@ def _unfilled(key: str, text: str) -> str:
     unset = re.search(r"Environment variable '(\w+)' not found", text)
     if unset is None:
         return f"cannot be filled in: {text}; type {key}=..."
-    return f"the environment variable {unset[1]} is not set; type export {unset[1]}=..., or give {key}=..."
+    typed = (
+        "" if key.startswith("stages.") else f", or give {key}=..."
+    )  # the words of a stage are filled in as they stand
+    return f"the environment variable {unset[1]} is not set; type export {unset[1]}=...{typed}"
 
 
 def _line(library: Library, verb: str, composed: Composed, problem: Problem) -> str:

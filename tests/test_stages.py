@@ -85,6 +85,18 @@ def test_words_for_single_stages_are_told_from_others() -> None:
     assert more_word(["one:a=1", "two:b='x'"]) == r"more=['one:a=1','two:b=\'x\'']"
 
 
+def test_data_that_are_nowhere_are_given_in_the_only_way_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RLFT_DATA", raising=False)
+    chosen = Override(text="", prefix="", key="experiment", values=("two_stage_dialogue",))
+    composed = compose(LIBRARY, "pipeline", [(chosen, "two_stage_dialogue")])
+    assert composed is not None
+    (line,) = check(LIBRARY, "pipeline", composed)
+    assert line.partition(": ")[2].startswith(
+        "the environment variable RLFT_DATA is not set; type export RLFT_DATA=..."
+    )
+    assert "give stages." not in line, "the words of a stage cannot be typed"
+
+
 @pytest.mark.parametrize("name", PIPELINES)
 def test_every_shipped_pipeline_can_start(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RLFT_DATA", "data")
