@@ -203,16 +203,20 @@ def _signals(pairing: Pairing) -> Iterator[Problem]:
 
 
 def _credit(pairing: Pairing) -> Iterator[Problem]:
-    """One number an episode, told at its end, must reach the decisions before."""
+    """One number an episode, told or paid at its end, must reach the decisions before."""
     feedback, algo = pairing.values.get("feedback"), pairing.values.get("algo")
     if not (isinstance(feedback, dict) and isinstance(algo, dict)):
         return
-    whole = pairing.traits("feedback").get("pays") == "episode" or feedback.get("unit") == "episode"
-    several = pairing.traits("task").get("decisions") in ("tags", "tokens")
-    if whole and several and algo.get("gamma") == 0 and algo.get("credit") != "episode":
-        text = f"tells one number at the end of an episode; with algo.gamma={algo['gamma']} only the last decision hears of it"
+    reward, decisions = pairing.traits("reward"), pairing.traits("task").get("decisions")
+    told = pairing.traits("feedback").get("pays") == "episode" or feedback.get("unit") == "episode"
+    paid = reward.get("pays") == "episode" and pairing.traits("feedback").get("reads_reward") is True
+    paid = paid and decisions in ("tokens", "acts") and decisions in (reward.get("decisions") or ())
+    several = decisions in ("tags", "tokens", "acts") and decisions in (pairing.traits("algo").get("decisions") or ())
+    if (told or paid) and several and algo.get("gamma") == 0 and algo.get("credit") != "episode":
+        text = f"{'tells' if told else 'pays'} one number at the end of an episode"
+        text += f"; with algo.gamma={algo['gamma']} only the last decision hears of it"
         more = " algo.loss_kind=huber" if algo.get("loss_kind") in _PROBABILITIES else ""
-        yield Problem(key=pairing.name("feedback"), text=f"{text}; type algo.gamma=1{more}")
+        yield Problem(key=pairing.name("feedback" if told else "reward"), text=f"{text}; type algo.gamma=1{more}")
 
 
 def _probabilities(pairing: Pairing) -> Iterator[Problem]:

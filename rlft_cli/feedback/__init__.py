@@ -58,8 +58,8 @@ def at_once(reward: Tensor, observed: Tensor, reactions: Tensor) -> Signal:
 
 
 def each_decision(mask: Tensor, batch: Batch) -> Tensor:
-    """Reactions [N] where every decision of mask [N, T] is reacted to: one a tag or class, one a reply of tokens."""
-    return mask.sum(1) if batch.labels else mask.any(1).long()
+    """Reactions [N] where every decision of mask [N, T] is told of: one a tag or class, one a reply or dialogue."""
+    return mask.any(1).long() if batch.whole else mask.sum(1)
 
 
 __all__ = ["Feedback", "Signal", "at_once", "each_decision"]

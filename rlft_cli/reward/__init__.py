@@ -16,6 +16,7 @@ class Batch:
     references: Sequence[Any]  # [N] task.references, repeated for the samples of one example
     predictions: Sequence[Any]  # [N] task.decode of the actions
     labels: Sequence[str]  # names of the actions; empty for tokens
+    whole: bool = False  # whether people judge an episode as a whole, and not each of its decisions
     contexts: Sequence[Any] = ()  # [N] task.contexts: what was answered; none where a log is read
 
 

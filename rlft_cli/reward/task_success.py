@@ -21,6 +21,7 @@ class TaskSuccess:
 
     decisions: ClassVar[tuple[str, ...]] = ("acts",)
     contract: ClassVar[str] = "alone"
+    pays: ClassVar[str] = "episode"  # what turns cost needs no credit: it is known before they are taken
 
     success: Annotated[float, "(-inf, inf)"]
     failure: Annotated[float, "(-inf, inf)"]

@@ -104,7 +104,7 @@ def test_bandit_and_logged_count_decisions_and_replies() -> None:
     trajectory, batch = batch_of(["O O O", "O"])
     reward = torch.ones(2, 3)
     assert tell(Bandit(), reward, trajectory, batch).reactions.tolist() == [3, 1]
-    replies = Batch(references=["a", "b"], predictions=["a", "b"], labels=[])
+    replies = Batch(references=["a", "b"], predictions=["a", "b"], labels=[], whole=True)
     assert tell(Bandit(), reward, trajectory, replies).reactions.tolist() == [1, 1]
     seen = Trajectory(**{**vars(trajectory), "observed": torch.tensor([[True, False, True], [False] * 3])})
     assert tell(Logged(log="x"), reward, seen, batch).reactions.tolist() == [2, 0]

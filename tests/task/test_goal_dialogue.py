@@ -427,6 +427,13 @@ def test_stopped_and_gone_on_with_equals_never_stopped(algorithm: Callable[[], A
     assert differences(whole.state_dict(), second.state_dict()) == []
 
 
+def test_a_user_reacts_once_at_the_end_of_a_dialogue() -> None:
+    made = ready(bound(many(24), **HARD), reinforce(samples=2, gamma=1.0))
+    list(islice(learn(made), 2))
+    counts = made.counts
+    assert counts.reactions == counts.reaction_episodes == 2 * made.seen < counts.reaction_decisions
+
+
 # -- bad input -----------------------------------------------------------------------------------------------------
 
 
