@@ -81,8 +81,8 @@ def _answer(decisions: str, row: Row, answer: Any) -> dict[str, Any]:
     if decisions == "pairs":
         shown = {key: row[key] for key in ("turns", "chosen", "rejected")}
         if row["chosen"] is not None and row["rejected"] is not None:
-            return {**shown, "preferred": "chosen" if answer == "first" else "rejected"}
-        return {**shown, "good": answer == "first"}
+            return {**shown, "preferred": "chosen" if answer["preferred"] == "first" else "rejected"}
+        return {**shown, "good": answer["preferred"] == "first"}
     if decisions == "acts":
         return {"constraints": {one["slot"]: one["value"] for one in row["constraints"]}, "outcome": answer}
     asked: dict[str, Any] = {key: row[key] for key in ("turns", "source", "text") if key in row}

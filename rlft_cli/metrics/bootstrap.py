@@ -64,6 +64,20 @@ def bootstrap_mean(values: Sequence[float] | Floats, seed: int, resamples: int) 
     return interval(float(scores.mean()), drawn)
 
 
+def clustered_mean(values: Sequence[float] | Floats, cluster: Sequence[int], seed: int, resamples: int) -> Interval:
+    """Mean of scores [S] with an interval from resampling whole clusters: ``cluster`` [S] says which scores hang together.
+
+    Scores of one cluster (several replies to one prompt) are not independent, and resampling them one by one makes
+    intervals too narrow (Field and Welsh 2007, "cluster bootstrap"). RlftError unless there is one cluster for each score.
+    """
+    if len(values) != len(cluster):
+        raise RlftError(f"{len(cluster)} clusters were given for {len(values)} scores; expected one for each")
+    _, place = np.unique(np.asarray(cluster), return_inverse=True)
+    totals = np.zeros((int(place.max(initial=-1)) + 1, 2))
+    np.add.at(totals, place, np.stack([np.asarray(values, dtype=np.float64), np.ones(len(values))], axis=1))
+    return bootstrap(totals, lambda t: {"mean": ratio(t[:, 0], t[:, 1])}, seed, resamples)["mean"]
+
+
 def paired_difference(a: Sequence[float] | Floats, b: Sequence[float] | Floats, seed: int, resamples: int) -> Interval:
     """Mean of a - b over the same examples, each resample drawn for both (Koehn 2004, section 4).
 

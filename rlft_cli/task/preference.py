@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from rlft_cli.errors import RlftError
-from rlft_cli.metrics.bootstrap import bootstrap_mean, paired_difference
+from rlft_cli.metrics.bootstrap import clustered_mean
 from rlft_cli.model import Codec
 from rlft_cli.task import Decisions, Row, State
 from rlft_cli.task.prompts import TurnsPrompt, check_turns
@@ -26,6 +27,7 @@ class _Pair:
     replies: tuple[list[int], list[int]]  # ids as they are shown; the second is empty where one reply was judged
     better: int  # 0 or 1
     turns: Turns
+    asked: int  # number of its prompt, which several comparisons may have
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +67,7 @@ class PreferenceTask:
         self.left_out = LeftOut()
         self._prompt = TurnsPrompt(context_turns=settings.context_turns, max_prompt_tokens=settings.max_prompt_tokens)
         self._pairs: list[_Pair] = []
+        self._asked: dict[tuple[tuple[str, str], ...], int] = {}  # numbers of prompts
 
     def add(self, rows: Sequence[Row]) -> list[int]:
         """Tokenise comparisons; the better reply is the first or the second one by chance, the same every time."""
@@ -93,9 +96,13 @@ class PreferenceTask:
                     replies=(shown[0], shown[1] if len(shown) == 2 else []),
                     better=better,
                     turns=row["turns"],
+                    asked=self._number(row["turns"]),
                 )
             )
         return list(range(first, len(self._pairs)))
+
+    def _number(self, turns: Turns) -> int:
+        return self._asked.setdefault(tuple((turn["role"], turn["content"]) for turn in turns), len(self._asked))
 
     def _reply(self, ids: list[int]) -> list[int]:
         """Reply ids with their end; a reply of which nothing can be written is read as silence."""
@@ -152,24 +159,25 @@ class PreferenceTask:
         return [LABELS[self._pairs[n].better] for n in ids]
 
     def decode(self, action: Tensor, mask: Tensor, ids: Sequence[int]) -> list[Any]:
-        """The chosen place of each comparison."""
-        return [LABELS[a] for a in action[:, 0].tolist()]
+        """Of each comparison the chosen place, and the number of its prompt: {"preferred": "first", "prompt": 0}."""
+        chosen = zip(action[:, 0].tolist(), ids, strict=True)
+        return [{"preferred": LABELS[a], "prompt": self._pairs[n].asked} for a, n in chosen]
 
     def score(
         self, predictions: Sequence[Any], references: Sequence[Any], seed: int, resamples: int
     ) -> dict[str, dict[str, float]]:
-        """Part of the comparisons that are decided as the reference does, with a 95 % interval over comparisons."""
-        right = [float(p == r) for p, r in zip(predictions, references, strict=True)]
-        if not right:
+        """Part of the comparisons that are decided as the reference does, with a 95 % interval over prompts."""
+        if not predictions:
             raise RlftError("nothing to score: 0 comparisons were given, at least 1 was expected; is the split empty?")
-        return {"accuracy": bootstrap_mean(right, seed, resamples)}
+        right = _right(predictions, references)
+        return {"accuracy": clustered_mean(right, [one["prompt"] for one in predictions], seed, resamples)}
 
     def compare(
         self, ours: Sequence[Any], theirs: Sequence[Any], references: Sequence[Any], seed: int, resamples: int
     ) -> dict[str, dict[str, float]]:
         """Differences, ours minus theirs, of the metrics of ``score``, with paired 95 % bootstrap intervals."""
-        right = [[float(p == r) for p, r in zip(answers, references, strict=True)] for answers in (ours, theirs)]
-        return {"accuracy": paired_difference(right[0], right[1], seed, resamples)}
+        gain = np.subtract(_right(ours, references), _right(theirs, references))
+        return {"accuracy": clustered_mean(gain, [one["prompt"] for one in ours], seed, resamples)}
 
     def details(self, predictions: Sequence[Any], references: Sequence[Any]) -> dict[str, Any]:
         """What was left out of all rows so far."""
@@ -178,6 +186,10 @@ class PreferenceTask:
     def signatures(self) -> dict[str, str]:
         """How the metrics were computed, for reports."""
         return {}
+
+
+def _right(predictions: Sequence[Any], references: Sequence[Any]) -> list[float]:
+    return [float(one["preferred"] == better) for one, better in zip(predictions, references, strict=True)]
 
 
 def _second(row: Row) -> bool:

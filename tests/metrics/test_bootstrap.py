@@ -7,7 +7,14 @@ import pytest
 
 from rlft_cli.errors import RlftError
 from rlft_cli.metrics import bootstrap
-from rlft_cli.metrics.bootstrap import bootstrap_mean, paired_difference, ratio, resampled_totals, weights
+from rlft_cli.metrics.bootstrap import (
+    bootstrap_mean,
+    clustered_mean,
+    paired_difference,
+    ratio,
+    resampled_totals,
+    weights,
+)
 
 
 def test_weights_are_drawn_with_replacement() -> None:
@@ -46,6 +53,23 @@ def test_pairing_sees_what_separate_intervals_do_not() -> None:
     assert apart["high"] - apart["low"] > 0.3
 
 
+def test_scores_that_hang_together_are_resampled_together() -> None:
+    # 60 clusters of 9 equal scores: as sure as 60 scores are; of 60 sizes, the mean is still that of all scores
+    scores = np.random.default_rng(0).normal(size=60)
+    cluster = np.random.default_rng(1).permutation(np.repeat(np.arange(60) + 7, 9)).tolist()
+    many = [scores[n - 7] for n in cluster]
+    width = {name: found["high"] - found["low"] for name, found in (
+        ("clusters", clustered_mean(many, cluster, 1, 2000)),
+        ("sixty", bootstrap_mean(scores, 1, 2000)),
+        ("alone", bootstrap_mean(many, 1, 2000)),
+    )}  # fmt: skip
+    assert width["clusters"] == pytest.approx(width["sixty"], rel=0.01)
+    assert width["alone"] == pytest.approx(width["sixty"] / 3, rel=0.1), "the twin: one by one"
+    assert clustered_mean([1.0, 0.0, 0.0], [4, 2, 4], 1, 50)["value"] == pytest.approx(1 / 3)
+    one_each = clustered_mean(scores, range(60), 1, 300)
+    assert one_each == pytest.approx(bootstrap_mean(scores, 1, 300))
+
+
 def test_seeds_decide() -> None:
     values = [0.0, 1.0, 1.0, 0.5, 0.25]
     assert bootstrap_mean(values, 1, 100) == bootstrap_mean(values, 1, 100)
@@ -57,6 +81,8 @@ def test_anything_over_zero_is_zero() -> None:
 
 
 def test_bad_input_is_refused() -> None:
+    with pytest.raises(RlftError, match="1 clusters were given for 2 scores"):
+        clustered_mean([1.0, 0.0], [0], 1, 10)
     with pytest.raises(RlftError, match="0 examples"):
         resampled_totals(np.zeros((0, 1)), 0, 10)
     with pytest.raises(RlftError, match="0 bootstrap resamples"):

@@ -69,10 +69,14 @@ def test_a_long_reply_is_judged_by_its_beginning() -> None:
 
 def test_scores_are_the_part_that_is_right() -> None:
     task = bound()
-    found = task.score(["first", "second", "first", "first"], ["first"] * 4, seed=1, resamples=50)
+    ids = task.add([row("b", None, prompt=prompt) for prompt in ("a", "a", "c", "a")])
+    told = task.decode(torch.tensor([[0], [1], [0], [0]]), torch.ones(4, 1, dtype=torch.bool), ids)
+    assert told[:3] == [{"preferred": place, "prompt": n} for place, n in (("first", 0), ("second", 0), ("first", 1))]
+    found = task.score(told, ["first"] * 4, seed=1, resamples=50)
     assert set(found) == {"accuracy"} and found["accuracy"]["value"] == 0.75
     assert found["accuracy"]["low"] <= 0.75 <= found["accuracy"]["high"]
-    assert task.decode(torch.tensor([[0], [1]]), torch.ones(2, 1, dtype=torch.bool), [0, 0]) == ["first", "second"]
+    worse = [{**one, "preferred": "second"} for one in told]
+    assert task.compare(told, worse, ["first"] * 4, seed=1, resamples=50)["accuracy"]["value"] == 0.75
 
 
 def test_what_is_refused() -> None:
