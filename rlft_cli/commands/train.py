@@ -14,7 +14,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from rlft_cli import artifact, durable, pipeline
-from rlft_cli.commands.train_log import LOG_EVERY_STEPS, against_collapse, log, show_metrics, sizes
+from rlft_cli.commands.train_log import LOG_EVERY_STEPS, against_collapse, log, show_baselines, show_metrics, sizes
 from rlft_cli.commands.train_state import Run, keep_batch, load_state, restore, resumed_config, save_state
 from rlft_cli.console import Console
 from rlft_cli.errors import RewardFailure, RlftError, UsageError
@@ -205,6 +205,8 @@ def _finish(this: Run) -> None:
     }
     durable.write_json(this.folder / "result.json", result)
     show_metrics(console, metrics["test"], "test")
+    if "baselines" in details:  # policies that a task brings along
+        show_baselines(console, metrics["test"], details["baselines"], this.setup.task.primary)
     console.line(f"run folder: {this.folder}", run_dir=str(this.folder))
     command = shlex.join(["rlft", "eval", f"checkpoint={this.folder}", "split=test"])
     console.line(f"evaluate it: {command}", command=command)

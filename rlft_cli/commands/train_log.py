@@ -89,3 +89,14 @@ def show_metrics(console: Console, metrics: dict[str, Interval], split: str) -> 
         console.table(
             f"{split} by label", ("label", *kinds), [(label, *c) for label, c in zip(labels, cells, strict=True)]
         )
+
+
+def show_baselines(
+    console: Console, metrics: dict[str, Interval], others: dict[str, dict[str, Interval]], key: str
+) -> None:
+    """Print one metric of the trained policy beside that of other policies on the same examples."""
+    policies = {"trained": metrics, **others}
+    rows: list[tuple[Cell, ...]] = [
+        (name, *(found[key][part] for part in ("value", "low", "high"))) for name, found in policies.items()
+    ]
+    console.table(f"{key} on test, beside others", ("policy", key, "low", "high"), rows)
