@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import replace
 from itertools import islice
 from typing import Any, ClassVar
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from rlft_cli.collect import fold
 from rlft_cli.episode import blank
+from rlft_cli.errors import RewardFailure
 from rlft_cli.evaluation import Evaluator
 from rlft_cli.explore.epsilon_greedy import EpsilonGreedy
 from rlft_cli.explore.linucb import LinUcb
@@ -22,11 +24,13 @@ from rlft_cli.learner import learn
 from rlft_cli.linear import LinearRewards
 from rlft_cli.memory.latest import Latest
 from rlft_cli.memory.replay import Replay
+from rlft_cli.reward.http import Http
 from rlft_cli.reward.sentence_f1 import SentenceF1
 from rlft_cli.sampler import BatchSampler
 from rlft_cli.task import Row
 from rlft_cli.training import Training, make_optimizer
 from rlft_cli.update import update
+from toy_rewards import agreeing, serving
 from toy_training import (
     LABELS,
     TablePolicy,
@@ -270,6 +274,44 @@ def test_inputs_are_built_once_for_acting_and_once_for_what_comes_late(steps: in
     signals = [progress.signals for progress in islice(learn(made), 5)]
     assert ["loss" in some for some in signals] == [step >= steps for step in range(5)]
     assert len(built) == (5 + 3 if steps else 5)
+
+
+def test_a_step_whose_reward_cannot_be_had_is_undone() -> None:
+    """A server that goes down: nothing is lost, and once it is back the step is taken as if it had never been away."""
+
+    def run(down_at: int | None) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        task = bind(dialogue_rows(24), tiny())
+        explore = Sample(temperature=1.0, top_k=0, top_p=1.0)
+        algorithm = reinforce(samples=2, gamma=1.0, kl_coefficient=0.1, kl_target=0.5)
+        states: list[dict[str, Any]] = []
+        calls = 0
+
+        def answer(given: dict[str, Any]) -> tuple[int, str]:
+            nonlocal calls
+            calls += 1
+            return (500, "") if calls == down_at else agreeing(given)
+
+        with serving(answer) as (url, _):
+            reward = Http(url=url, timeout_seconds=5.0, retries=0, pause_seconds=0.0, contract="alone")
+            made = training(policy_of(tiny(), task), task, algorithm, explore=explore, reward=reward)
+            while made.done < 1:
+                try:
+                    for _ in learn(made):
+                        states.append(deepcopy(made.state_dict()) if down_at and len(states) == down_at - 2 else {})
+                except RewardFailure as problem:
+                    assert "status 500" in str(problem) and down_at is not None
+                    assert differences(states[down_at - 2], made.state_dict()) == []
+        return made.state_dict(), states
+
+    assert differences(run(None)[0], run(3)[0]) == []
+
+
+def test_a_price_of_the_kl_that_moves_is_logged() -> None:
+    task = bind(class_rows(24), tiny())
+    explore = Sample(temperature=1.0, top_k=0, top_p=1.0)
+    algorithm = reinforce(samples=2, kl_coefficient=0.5, kl_target=3.0, kl_rate=0.5)
+    signals = next(learn(training(policy_of(tiny(), task), task, algorithm, explore=explore))).signals
+    assert signals["kl_coefficient"] == pytest.approx(0.45), "at the reference, far below the target: 10 % cheaper"
 
 
 def test_moving_averages_are_logged() -> None:
