@@ -22,6 +22,7 @@ from rlft_cli.finite import NonFiniteError
 from rlft_cli.hardware import keep_freed_memory
 from rlft_cli.learner import Progress, learn
 from rlft_cli.metrics.bootstrap import Interval
+from rlft_cli.task.replies import SAMPLES
 from rlft_cli.training import Training
 
 
@@ -111,7 +112,10 @@ def _phase(this: Run, phase: str, state: dict[str, Any] | None) -> None:
 
 
 def _begin(this: Run, training: Training) -> None:
-    """What comes before the first step of the main phase: measures of a reward, and an evaluation that is due."""
+    """What comes before the first step of the main phase: measures of a reward, replies, and an evaluation that is due."""
+    if training.step == 0 and this.setup.task.decisions == "tokens":
+        evaluator, ids = this.setup.evaluator(this.config.evaluation), this.setup.ids["test"][:SAMPLES]
+        this.before = evaluator.predict(this.setup.policy, ids)
     if pipeline.measure_rewards(this.setup, training):  # only before anything is learned
         artifact.write_config(this.folder, pipeline.plain(this.config))
     # With passes=0 what the warm start gave is all; and what could not be evaluated before a resume is due.
@@ -181,6 +185,10 @@ def _finish(this: Run) -> None:
         found = evaluator.evaluate(saved.policy, ids, this.reward)
         metrics[split], seconds[f"evaluate_{split}"] = found.metrics, found.seconds
         details = saved.task.details(found.predictions, saved.task.references(ids))  # of the last split: test
+    if this.before:
+        details["samples"] = [
+            {"before": before, **one} for before, one in zip(this.before, details["samples"], strict=True)
+        ]
     result = {
         "task": config.options.task,
         "algorithm": config.options.algo,

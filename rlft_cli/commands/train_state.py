@@ -42,6 +42,7 @@ class Run:
     stop: bool = False
     due: bool = False  # an evaluation that could not be done
     passes: float = 0.0  # of the main phase
+    before: list[str] = field(default_factory=list)  # first test replies of the policy with which the main phase began
 
 
 def resumed_config(config: DictConfig) -> tuple[DictConfig, Path]:
@@ -94,6 +95,7 @@ def save_state(this: Run, training: Training) -> None:
         "counts": vars(this.counts).copy(),
         "window": this.window,
         "due": this.due,
+        "before": this.before,
     }
     durable.replace_folder(this.folder / "state", lambda folder: durable.save_nested(folder, state))
 
@@ -113,7 +115,7 @@ def restore(this: Run, training: Training, state: dict[str, Any]) -> None:
     training.load_state_dict(state["training"])
     this.best, this.best_passes, this.without_gain = state["best"], state["best_passes"], state["without_gain"]
     this.seconds, this.counts, this.window = state["seconds"], Counts(**state["counts"]), state["window"]
-    this.due = state["due"]
+    this.due, this.before = state["due"], state["before"]
     artifact.truncate_log(this.folder / "metrics.jsonl", this.phase, training.step)
 
 

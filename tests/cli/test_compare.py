@@ -47,6 +47,22 @@ def test_wins_are_counted_by_the_reward_that_is_given(rlft: Any, world: Path, he
     assert found["test"]["reward"]["value"] != stored["reward"]["value"], "chrF and not ROUGE-L"
 
 
+def test_a_reward_without_data_is_in_the_language_of_the_checkpoint(rlft: Any, world: Path, here: Path) -> None:
+    run = world / "dialogue_run"
+    done = rlft("eval", f"checkpoint={run}", "reward=rouge_l", "output=told.json", "evaluation.max_examples=4", *CPU)
+    assert done.status == 0, done
+    found = json.loads(Path("told.json").read_text())["test"]
+    assert found["reward"]["value"] == found["rouge_l"]["value"]
+    done = rlft("eval", f"checkpoint={run}", "reward=rouge_l", "reward.language=${data.lang}", *CPU)
+    done.refused(2, "reward.language: the data of the checkpoint's run do not tell it; type reward.language=...")
+
+
+def test_replies_before_and_after_training_stand_side_by_side(world: Path) -> None:
+    samples = json.loads((world / "dialogue_run" / "result.json").read_text())["samples"]
+    assert len(samples) == 8 and all(set(one) == {"before", "reply", "reference"} for one in samples)
+    assert any(one["before"] != one["reply"] for one in samples)
+
+
 def test_wrong_pairs_are_refused(rlft: Any, world: Path) -> None:
     talk = world / "dialogue_run"
     rlft("eval", f"checkpoint={talk}", f"against={world / 'ner_run'}", *CPU).refused(2, "task=ner", "task=dialogue")
