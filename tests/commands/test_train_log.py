@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from rlft_cli.commands.train_log import against_few_samples, log
+from rlft_cli.commands.train_log import against_few_samples, log, show_baselines
 from rlft_cli.commands.train_state import Run
 from rlft_cli.console import Console
 from rlft_cli.learner import Progress
@@ -50,3 +50,14 @@ def test_too_few_samples_are_logged_always_and_said_once(tmp_path: Path) -> None
     assert said.getvalue().count("warning") == 1 and "algo.samples=11" in said.getvalue()
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["break_even"] for line in lines] == [10.0] * 3
+
+
+def test_policies_that_a_task_brings_along_stand_beside_the_trained_one() -> None:
+    said = io.StringIO()
+    names = {"trained": 0.75, "hand_written": 0.5, "random": 0.125}
+    found = {name: {"success": {"value": v, "low": v - 0.0625, "high": v + 0.0625}} for name, v in names.items()}
+    others = {name: metrics for name, metrics in found.items() if name != "trained"}
+    show_baselines(Console("plain", stream=said), found["trained"], others, "success")
+    told = [line.split() for line in said.getvalue().splitlines()][-3:]
+    assert {name: float(value) for name, value, _, _ in told} == names
+    assert [name for name, *_ in told] == list(names), "the trained one comes first"

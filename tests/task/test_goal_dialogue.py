@@ -16,6 +16,7 @@ from rlft_cli.data.goals import goals
 from rlft_cli.data.table import Table
 from rlft_cli.episode import demonstrate, rollout
 from rlft_cli.errors import RlftError, UsageError
+from rlft_cli.evaluation import Evaluator
 from rlft_cli.explore.epsilon_greedy import EpsilonGreedy
 from rlft_cli.explore.greedy import Greedy
 from rlft_cli.explore.sample import Sample
@@ -30,7 +31,17 @@ from rlft_cli.task import listening
 from rlft_cli.task.agenda import Move
 from rlft_cli.task.goal_dialogue import GoalDialogue, GoalDialogueTask
 from rlft_cli.task.goals import ANY, EMPTY
-from toy_training import differences, dqn, largest_difference, optim, policy_of, reinforce, training, weights
+from toy_training import (
+    differences,
+    dqn,
+    largest_difference,
+    optim,
+    policy_of,
+    reinforce,
+    supervised,
+    training,
+    weights,
+)
 
 PLAIN: dict[str, Any] = {  # users who are understood, patient and content
     "users_per_goal": 1,
@@ -338,6 +349,30 @@ def test_the_best_of_all_dialogues() -> None:
     task = bound([row(area="north"), row("train.jsonl:2", "phone", area="south")], max_turns=4)
     assert best_by_enumeration(task, 0, 4) == pytest.approx(0.96)
     assert best_by_enumeration(task, 1, 4) == pytest.approx(0.94)
+
+
+def test_supervised_training_imitates_the_hand_written_policy() -> None:
+    rows = [row(f"train.jsonl:{n}", "phone" if n % 2 else "", area=("north", "south")[n % 2]) for n in range(24)]
+    task = bound(rows, max_turns=4)
+    made = ready(task, supervised(), passes=8.0, optim=optim(lr=3e-2, head_lr=3e-2))
+    before = successes(made)
+    for _ in learn(made):
+        pass
+    assert made.counts.label_examples == 24 and made.counts.reactions == 0
+    assert before < 12 and successes(made) == sum(one["success"] for one in task.references(list(range(24)))) == 24
+
+
+def successes(made: Training) -> int:
+    """Dialogues of 24 that the policy as it is leads to their end."""
+    evaluator = Evaluator(
+        task=made.task,
+        device=torch.device("cpu"),
+        autocast=made.accelerator.autocast,
+        batch_tokens=2000,
+        resamples=1,
+        seed=1,
+    )
+    return sum(one["success"] for one in evaluator.predict(made.policy, list(range(24))))
 
 
 @pytest.mark.slow
