@@ -19,19 +19,19 @@ from rlft_cli.metrics.spans import check_words, spans
 if TYPE_CHECKING:
     from rlft_cli.reward import Batch
 
-OUTSIDE = 0.5
+NEUTRAL = 0.5  # of a word that the counts say nothing of
 
 
 @dataclass(frozen=True, kw_only=True)
 class Count:
     """What the number g_k of entities of each type k says of the p_k that were predicted, at most.
 
-    A word of a predicted entity of type k is paid min(1, g_k / p_k): no more than so many of them can be right. A word
-    outside is paid OUTSIDE, whatever was missed: marking is worth more than that as long as at least half of the marks can
-    be right, and less beyond, so that by comparison with other samples the policy marks as many as there are, where it
-    thinks them likeliest. (Paid near 1 for what is outside, as most of it is right, a policy learns to mark nothing.) The
-    counts do not say where: a signal for a policy that has seen some labels, not one to begin with. One reaction a
-    sentence: the counts.
+    The first word of a predicted entity of type k is paid min(1, g_k / p_k): no more than so many of them can be right.
+    Every other word is paid NEUTRAL, whatever was missed: to begin an entity is worth more than that as long as at least
+    half of those marked can be right, and less beyond, so that by comparison with other samples the policy marks as many
+    as there are, where it thinks them likeliest. (Paid for what it leaves out, of which most is right, a policy learns to
+    mark nothing; paid for every word of an entity, to mark all words as one.) The counts do not say where: a signal for a
+    policy that has seen some labels, not one to begin with. One reaction a sentence: the counts.
     """
 
     reveals: ClassVar[str] = "rewards"
@@ -54,7 +54,7 @@ def _paid(prediction: list[str], count: Counter[str]) -> Floats:
     """Reward [T] of predicted tags, from the counts alone."""
     predicted = spans(prediction)
     mine = Counter(kind for _, _, kind in predicted)
-    reward = np.full(len(prediction), OUTSIDE)
-    for start, end, kind in predicted:
-        reward[start:end] = min(1.0, count[kind] / mine[kind])
+    reward = np.full(len(prediction), NEUTRAL)
+    for start, _, kind in predicted:
+        reward[start] = min(1.0, count[kind] / mine[kind])
     return reward

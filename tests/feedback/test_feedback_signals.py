@@ -86,6 +86,7 @@ def test_span_costs_one_reaction_an_entity() -> None:
         ("B-PER O O", "O O O", [0, 0.5, 0.5]),
         ("O", "B-PER", [0.5]),
         ("B-PER", "B-LOC", [0]),
+        ("B-PER I-PER O", "O O B-PER", [1, 0.5, 0.5]),  # long entities are not paid more
     ],
 )
 def test_count_pays_what_the_counts_allow(prediction: str, reference: str, expected: list[float]) -> None:
