@@ -12,6 +12,7 @@ from torch import Tensor
 
 from rlft_cli.episode import Trajectory, blank, demonstrate, from_rows, legal_actions, rollout
 from rlft_cli.errors import UsageError
+from rlft_cli.expert import improve
 from rlft_cli.explore.greedy import Greedy
 from rlft_cli.feedback import Signal
 from rlft_cli.finite import require_finite
@@ -35,8 +36,12 @@ def collect(t: Training, ids: list[int]) -> tuple[dict[str, float], bool]:
         t.counts.label_decisions += int(fresh.mask.sum())
         t.memory.add(fresh, cost)
         return {}, True
-    fresh, signal = act(t, share) if t.log is None else _read(t, t.log, share)
-    signals = {"nonzero_actions": float((fresh.action[fresh.mask] != 0).float().mean())}
+    signals: dict[str, float] = {}
+    if t.search is not None:
+        fresh, signal, signals["search_gain"] = improve(t, t.search, share)
+    else:
+        fresh, signal = act(t, share) if t.log is None else _read(t, t.log, share)
+    signals["nonzero_actions"] = float((fresh.action[fresh.mask] != 0).float().mean())
     if bool(signal.observed.any()):
         signals["reward"] = float(signal.reward[signal.observed].mean())
     if not (len(t.on_the_way) or bool(signal.delay_steps.any())):

@@ -1,20 +1,21 @@
-"""How good a policy is: greedy episodes, scored by the task, beside the reward they earn; with intervals."""
+"""How good a policy is: its answers, greedy unless told otherwise, scored by the task; rewards; intervals."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rlft_cli.episode import demonstrate, rollout
+from rlft_cli.decode import Aids, Asked, Decode
+from rlft_cli.decode.greedy import Greedy
+from rlft_cli.episode import demonstrate
 from rlft_cli.errors import RlftError, UsageError
-from rlft_cli.explore.greedy import Greedy
 from rlft_cli.finite import require_finite
 from rlft_cli.metrics.bootstrap import Floats, Interval, bootstrap, paired_difference, ratio
 from rlft_cli.metrics.paired import win_rate
@@ -59,7 +60,7 @@ def compare(task: Task, ours: Evaluation, theirs: Evaluation, seed: int, resampl
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluator:
-    """Greedy evaluation of a policy on examples of a task."""
+    """Evaluation of a policy on examples of a task."""
 
     task: Task
     device: torch.device
@@ -67,6 +68,8 @@ class Evaluator:
     batch_tokens: int
     resamples: int
     seed: int
+    decode: Decode = field(default_factory=Greedy)
+    aids: Aids = field(default_factory=Aids)
 
     def batches(self, ids: Sequence[int]) -> list[list[int]]:
         """Places in ``ids`` in batches of like length."""
@@ -79,34 +82,27 @@ class Evaluator:
 
     @torch.no_grad()
     def predict(self, policy: nn.Module, ids: Sequence[int]) -> list[Any]:
-        """Greedy predictions, one per id."""
+        """Predictions, one per id."""
         policy.eval()
         found: dict[int, Any] = {}
         for places in self.batches(ids):
             some = [ids[place] for place in places]
-            action, mask = self._greedy(policy, some)
+            action, mask = self._answer(policy, some)
             found.update(zip(places, self.task.decode(action, mask, some), strict=True))
         return [found[place] for place in range(len(ids))]
 
-    def _greedy(self, policy: Any, ids: list[int]) -> tuple[Tensor, Tensor]:
+    def _answer(self, policy: Any, ids: list[int]) -> tuple[Tensor, Tensor]:
+        """Actions [B, T] of the answers to examples, and their mask."""
         observation = self._observe(ids)
 
-        def values(scores: Tensor) -> Tensor:
+        def checked(scores: Tensor) -> Tensor:
             require_finite(scores, observation, "in evaluation")
             return scores
 
         with self.autocast():
-            trajectory = rollout(
-                policy,
-                self.task,
-                observation,
-                Greedy(split_ties=False),
-                samples=1,
-                progress=1.0,
-                generator=torch.Generator(device=self.device),
-                values=values,
+            return self.decode(
+                Asked(policy=policy, task=self.task, observation=observation, checked=checked, aids=self.aids)
             )
-        return trajectory.action, trajectory.mask
 
     @torch.no_grad()
     def evaluate(self, policy: nn.Module, ids: Sequence[int], reward: Reward | None) -> Evaluation:
@@ -119,7 +115,7 @@ class Evaluator:
         earned, decisions = np.zeros(len(ids)), np.zeros(len(ids))
         for places in self.batches(ids):
             some = [ids[place] for place in places]
-            action, mask = self._greedy(policy, some)
+            action, mask = self._answer(policy, some)
             predictions, references = self.task.decode(action, mask, some), self.task.references(some)
             found.update(zip(places, predictions, strict=True))
             decisions[places] = mask.sum(1).cpu().numpy()

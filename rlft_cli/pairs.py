@@ -62,6 +62,7 @@ def impossible_pairs(pairing: Pairing) -> Iterator[Problem]:
     yield from _errors(pairing)
     yield from _propensities(pairing)
     yield from _exploration(pairing)
+    yield from _searches(pairing)
     yield from _signals(pairing)
     yield from _credit(pairing)
     yield from _probabilities(pairing)
@@ -182,6 +183,21 @@ def _exploration(pairing: Pairing) -> Iterator[Problem]:
         text = f"cuts actions off, and the KL that algo.kl_coefficient={price} pays for is infinite where the reference does"
         whole = "explore.top_k=0 explore.top_p=1.0"
         yield Problem(key=" ".join(cut), text=f"{text}; type {whole} or, instead, algo.kl_coefficient=0")
+
+
+def _searches(pairing: Pairing) -> Iterator[Problem]:
+    """A search judges whole answers by the reward as they are given; it explores by itself, from the policy or its samples."""
+    if pairing.traits("algo").get("searches") is not True:
+        return
+    name, feedback, explore = pairing.name("algo"), pairing.traits("feedback"), pairing.traits("explore")
+    if feedback.get("fresh") is False or feedback.get("reads_reward") is False:
+        text = f"{name} searches by the reward of whole answers, told at once, which {pairing.name('feedback')} does not tell"
+        mine = pairing.others("feedback", lambda traits: _is_like_bandit(traits) or traits.get("reveals") == "labels")
+        yield _problem(pairing, "algo", "feedback", text, mine, "")
+    if explore and explore.get("explores") is not False and explore.get("on_policy") is not True:
+        text = f"{name} tries answers by its own search, {pairing.name('explore')} would never be asked"
+        mine = pairing.others("explore", lambda traits: traits.get("explores") is False)
+        yield _problem(pairing, "algo", "explore", text, mine, "")
 
 
 def _is_like_bandit(traits: Traits) -> bool:

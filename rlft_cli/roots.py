@@ -97,6 +97,7 @@ class EvalConfig:
     split: Literal["train", "dev", "test"]
     data: Component | None
     reward: Component | None
+    decode: Component
     output: str | None
     hardware: Component
     console: ConsoleMode
@@ -109,6 +110,8 @@ class PredictConfig:
     """Everything that ``rlft predict`` reads."""
 
     checkpoint: str
+    decode: Component
+    reward: Component | None
     text: str | None
     input: str | None
     output: str | None

@@ -6,9 +6,44 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 Path = tuple[int, ...]  # the actions so far
-Prior = Callable[[Path], Sequence[tuple[int, float]]]  # legal actions with weights; empty where the path is whole
+Choices = Sequence[tuple[int, float]]  # legal actions with weights; empty where the path is whole
+Prior = Callable[[Path], Choices]
 Worth = Callable[[Path], float]  # of a whole path: a reward, a reward model, a sum of values
 Leaf = Callable[[Path], tuple[float, Path | None]]  # estimate of an unfinished path, and the whole path it stands for
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How a policy's answers are searched."""
+
+    simulations: int  # paths tried for each tree
+    exploration: float  # c of PUCT
+    temperature: float  # scores are divided by it to weight the actions of a decision
+    width: int  # best actions of each decision that are looked at
+    noise: float  # of Gumbel noise on what is weighted, before the best actions are taken
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """What was found at a path that a search asked for."""
+
+    choices: Choices  # what may follow
+    worth: float  # an estimate of the path, or the worth of ``whole``
+    whole: Path | None  # the whole path that the worth is that of; None for an estimate
+
+
+@dataclass(frozen=True, kw_only=True)
+class Followed:
+    """A path that was asked for, followed to its end by the best action each time."""
+
+    path: Path  # whole
+    choices: Sequence[Choices]  # at each decision after the part that was asked for
+    worth: float  # of the whole path
+
+
+Follow = Callable[
+    [Sequence[tuple[int, Path]]], Sequence[Followed]
+]  # for many trees at once: (number of the tree, path)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,8 +86,8 @@ class _Best:
         return (worth - self.low) / (self.high - self.low) if self.high > self.low else 0.5
 
 
-def search(prior: Prior, worth: Worth, leaf: Leaf, *, simulations: int, exploration: float) -> Found:
-    """Search from the empty path; ValueError where nothing is legal there.
+class Search:
+    """One search from the empty path, by turns: ``ask`` for the path to look at, ``tell`` what was found there.
 
     Each simulation goes down by argmax of Q(a) + c P(a) sqrt(sum of N + 1) / (1 + N(a)) (Silver et al. 2018, with Q scaled
     to [0, 1] by the lowest and highest value so far: Schrittwieser et al. 2020, eq. 5; untried actions have the mean of
@@ -60,26 +95,110 @@ def search(prior: Prior, worth: Worth, leaf: Leaf, *, simulations: int, explorat
     entered again, so that no more simulations than the tree has nodes find the best path for certain: without that, a
     deterministic tree is searched in the same places over and over.
     """
-    root, best = _expand(prior, ()), _Best()
-    if root is None:
-        raise ValueError("the empty path has no legal action")
-    for _ in range(simulations):
-        _simulate(root, prior, worth, leaf, exploration, best)
-        if all(root.closed):
-            break
-    if best.path is None:  # leaves were estimated without a whole path: go on by what was tried most
-        tried = _most_tried(root, prior)
-        best.see(worth(tried), tried)
-    path = best.path or ()
-    return Found(best=path, worth=best.worth, visits=_visits(root, path), exhausted=all(root.closed))
 
+    def __init__(self, *, simulations: int, exploration: float) -> None:
+        self._left, self._exploration = simulations, exploration
+        self._root: _Node | None = None
+        self._best = _Best()
+        self._way: list[tuple[_Node, int]] = []  # to the path that was asked for
+        self._path: Path = ()
 
-def _expand(prior: Prior, path: Path) -> _Node | None:
-    legal = prior(path)
-    if not legal:
+    def ask(self) -> Path | None:
+        """The path to look at next, the same one until it is told; None where the search has ended.
+
+        The first one is empty. Where leaves were estimated without a whole path, the last ones go on by what was tried
+        most, until one is whole.
+        """
+        if self._root is None:
+            return ()
+        if self._left > 0 and not all(self._root.closed):
+            self._go_down(self._root, settle=False)
+            return self._path
+        if self._best.path is None:
+            self._go_down(self._root, settle=True)
+            return self._path
         return None
-    n = len(legal)
-    return _Node([a for a, _ in legal], [p for _, p in legal], [0] * n, [0.0] * n, [False] * n)
+
+    def tell(self, look: Look) -> None:
+        """What was found at the path asked for; ValueError where nothing is legal at the empty one, or no worth is known."""
+        if not float("-inf") < look.worth < float("inf"):
+            raise ValueError(f"the worth of a path is {look.worth}; expected a finite number")
+        child = _expand(look)
+        if self._root is None:
+            if child is None:
+                raise ValueError("the empty path has no legal action")
+            self._root = child
+            if look.whole is not None:
+                self._best.see(look.worth, look.whole)
+            return
+        self._left -= 1
+        node, i = self._way[-1]
+        if child is None:
+            node.closed[i] = True
+        else:
+            node.below[i] = child
+        self._best.see(look.worth, look.whole)
+        for node, i in reversed(self._way):
+            node.visits[i] += 1
+            node.total[i] += look.worth
+            if i in node.below and all(node.below[i].closed):
+                node.closed[i] = True
+
+    def found(self) -> Found:
+        """What came of it, once ``ask`` gives None."""
+        assert self._root is not None
+        path = self._best.path or ()
+        closed = all(self._root.closed)
+        return Found(best=path, worth=self._best.worth, visits=_visits(self._root, path), exhausted=closed)
+
+    def _go_down(self, node: _Node, *, settle: bool) -> None:
+        self._path, self._way = (), []
+        below: _Node | None = node
+        while below is not None:
+            i = _most_tried(below) if settle else _choose(below, self._exploration, self._best)
+            self._way.append((below, i))
+            self._path = (*self._path, below.actions[i])
+            below = below.below.get(i)
+
+
+def search(prior: Prior, worth: Worth, leaf: Leaf, *, simulations: int, exploration: float) -> Found:
+    """Search one tree by functions of a path; ValueError where nothing is legal at the empty one."""
+    one = Search(simulations=simulations, exploration=exploration)
+    while (path := one.ask()) is not None:
+        choices = prior(path)
+        value, whole = (0.0, None) if not path else leaf(path) if choices else (worth(path), path)
+        one.tell(Look(choices=choices, worth=value, whole=whole))
+    return one.found()
+
+
+def search_together(follow: Follow, trees: int, *, simulations: int, exploration: float) -> list[Found]:
+    """Search ``trees`` trees in lock-step, so that each turn is one call for the next path of every tree that goes on.
+
+    A path that lies on one that was followed before is known from there, and is not asked for again. The first thing that
+    every search sees is the empty path followed to its end: the best action each time. Nothing worse is found.
+    """
+    searches = [Search(simulations=simulations, exploration=exploration) for _ in range(trees)]
+    known: list[dict[Path, Look]] = [{} for _ in searches]
+    while asked := [(n, path) for n in range(trees) if (path := _unknown(searches[n], known[n])) is not None]:
+        for (n, path), one in zip(asked, follow(asked), strict=True):
+            for depth, choices in enumerate([*one.choices, ()], start=len(path)):
+                known[n][one.path[:depth]] = Look(choices=choices, worth=one.worth, whole=one.path)
+    return [one.found() for one in searches]
+
+
+def _unknown(one: Search, known: dict[Path, Look]) -> Path | None:
+    """Tell a search what is known; the first path that it asks for and that is not."""
+    while (path := one.ask()) is not None and path in known:
+        one.tell(known[path])
+    return path
+
+
+def _expand(look: Look) -> _Node | None:
+    if not look.choices:
+        return None
+    n = len(look.choices)
+    actions, prior = [action for action, _ in look.choices], [weight for _, weight in look.choices]
+    return _Node(actions, prior, [0] * n, [0.0] * n, [False] * n)
 
 
 def _choose(node: _Node, exploration: float, best: _Best) -> int:
@@ -96,45 +215,9 @@ def _choose(node: _Node, exploration: float, best: _Best) -> int:
     return chosen
 
 
-def _simulate(root: _Node, prior: Prior, worth: Worth, leaf: Leaf, exploration: float, best: _Best) -> None:
-    node = root
-    path: Path = ()
-    whole: Path | None
-    way: list[tuple[_Node, int]] = []
-    while True:
-        i = _choose(node, exploration, best)
-        way.append((node, i))
-        path = (*path, node.actions[i])
-        if i in node.below:
-            node = node.below[i]
-            continue
-        child = _expand(prior, path)
-        if child is None:
-            value, whole = worth(path), path
-            node.closed[i] = True
-        else:
-            node.below[i] = child
-            value, whole = leaf(path)
-        break
-    best.see(value, whole)
-    for node, i in reversed(way):
-        node.visits[i] += 1
-        node.total[i] += value
-        if i in node.below and all(node.below[i].closed):
-            node.closed[i] = True
-
-
-def _most_tried(root: _Node, prior: Prior) -> Path:
-    """Down by the action that was tried most, and where none was, by the likeliest."""
-    path: Path = ()
-    node: _Node | None = root
-    while legal := prior(path):
-        if node is not None and any(node.visits):
-            i = max(range(len(node.actions)), key=node.visits.__getitem__)
-            path, node = (*path, node.actions[i]), node.below.get(i)
-        else:
-            path, node = (*path, max(legal, key=lambda pair: pair[1])[0]), None
-    return path
+def _most_tried(node: _Node) -> int:
+    """Place of the action that was tried most, and where none was, of the likeliest."""
+    return max(range(len(node.actions)), key=lambda i: (node.visits[i], node.prior[i]))
 
 
 def _visits(root: _Node, path: Path) -> list[dict[int, int]]:

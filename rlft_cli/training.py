@@ -20,6 +20,7 @@ from rlft_cli.memory import Memory
 from rlft_cli.reactions import Counts, OnTheWay
 from rlft_cli.reward import Reward
 from rlft_cli.sampler import BatchSampler
+from rlft_cli.search import Settings
 from rlft_cli.snapshot import Snapshot, TargetNetwork
 from rlft_cli.task import Task
 
@@ -95,6 +96,7 @@ class Training:
     pairs: Callable[[Sequence[int]], tuple[Tensor, Tensor]] | None = (
         None  # of replies [2 B, T], the preferred one first
     )
+    search: Settings | None = None  # of an algorithm that imitates what a search finds
     log: Mapping[int, Any] | None = None  # by example, what another policy did: arrays of ring.DECISION
 
     def __post_init__(self, reward: Reward, feedback: Feedback) -> None:

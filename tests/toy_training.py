@@ -17,6 +17,7 @@ from rlft_cli.algo.c51 import C51
 from rlft_cli.algo.doubly_robust import DoublyRobust
 from rlft_cli.algo.dqn import Dqn
 from rlft_cli.algo.dqnimb import Dqnimb
+from rlft_cli.algo.expert_iteration import ExpertIteration
 from rlft_cli.algo.filtered_bc import FilteredBc
 from rlft_cli.algo.grpo import Grpo
 from rlft_cli.algo.ilql import Ilql
@@ -36,6 +37,7 @@ from rlft_cli.model.lstm import Lstm
 from rlft_cli.model.tiny import Tiny
 from rlft_cli.options import Library
 from rlft_cli.overrides import parse
+from rlft_cli.pipeline.trainings import search_of
 from rlft_cli.reward.accuracy import Accuracy
 from rlft_cli.reward.token_accuracy import TokenAccuracy
 from rlft_cli.sampler import BatchSampler
@@ -233,6 +235,19 @@ def filtered_bc(**changes: Any) -> FilteredBc:
     return FilteredBc(**({"threshold": 0.5, "gamma": 0.0} | changes))
 
 
+def expert_iteration(**changes: Any) -> ExpertIteration:
+    settings: dict[str, Any] = {
+        "simulations": 8,
+        "exploration": 1.25,
+        "temperature": 1.0,
+        "width": 4,
+        "noise": 1.0,
+        "threshold": 0.5,
+        "gamma": 0.0,
+    }
+    return ExpertIteration(**(settings | changes))
+
+
 def doubly_robust(**changes: Any) -> DoublyRobust:
     settings: dict[str, Any] = {"clip": 20.0, "loss_kind": "bce", "reward_model_coefficient": 1.0}
     return DoublyRobust(**(settings | changes))
@@ -321,6 +336,7 @@ def training(policy: nn.Module, task: Any, algorithm: Any, **parts: Any) -> Trai
         "reward": reward,
         "feedback": Full() if labels else Bandit(),
         "explore": Greedy(split_ties=True),
+        "search": search_of(algorithm) if "search" in algorithm.reads else None,
         "memory": Latest(),
         "passes": 2.0,
         "seed": 1,

@@ -16,9 +16,10 @@ class Algorithm(Protocol):
     ``needs`` is "labels" (learns from demonstrations) or "rewards"; ``reads`` may hold "value" (a head of the policy,
     and Trajectory.value, what it foresaw while acting), "dueling" (a head), "greedy" (Trajectory.greedy_reward),
     "reference" (Trajectory.reference_log_prob), "propensity" (Trajectory.log_prob as the chance of what was done: not that
-    of a deterministic policy), "chance" (rewards as chances: true ones must lie in [0, 1]), "pairs" (trajectories of two
-    replies a prompt, the preferred one first), "heads:n", for tags and classes "quantiles:n" or "atoms:n:low:high", and for
-    pairs of replies "tokens" (Output.heads).
+    of a deterministic policy), "chance" (rewards as chances: true ones must lie in [0, 1]), "search" (trajectories that a
+    tree search chose: the algorithm then has ``simulations``, ``exploration``, ``temperature``, ``width`` and ``noise``, and
+    the trait ``searches``), "pairs" (trajectories of two replies a prompt, the preferred one first), "heads:n", for tags and
+    classes "quantiles:n" or "atoms:n:low:high", and for pairs of replies "tokens" (Output.heads).
     ``regresses`` says that the loss is the distance of a value from its target, by which a memory may draw; ``weighs``
     that it divides by propensities.
     """

@@ -24,6 +24,8 @@ def run(config: DictConfig, console: Console) -> None:
     setup = pipeline.checkpoint_setup(config.checkpoint, config.hardware, SEED)
     other = None if config.against is None else rival(config.against, setup, config.hardware)
     reward = reward_for(config, setup, console)
+    for one in (setup, other) if other is not None else (setup,):
+        pipeline.decode_with(one, config, reward)
     splits = splits_of(config, setup)
     for message in dict.fromkeys(splits.messages):
         console.line(message)
@@ -44,6 +46,7 @@ def run(config: DictConfig, console: Console) -> None:
     content = {
         "checkpoint": str(config.checkpoint),
         "split": config.split,
+        "decode": str(config.options.decode),
         "examples": examples,
         config.split: found.metrics,
         "signatures": setup.task.signatures(),

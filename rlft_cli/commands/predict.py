@@ -27,6 +27,7 @@ def run(config: DictConfig, console: Console) -> None:
     if config.text is not None and config.input is not None:
         raise UsageError("text= and input= are both given; give one of them")
     setup = pipeline.checkpoint_setup(config.checkpoint, config.hardware, SEED)
+    pipeline.decode_with(setup, config)
     form, rows = _read(config, setup.task.rows)
     ids = setup.task.ask(rows)
     answers = setup.evaluator(config.evaluation).predict(setup.policy, ids) if ids else []

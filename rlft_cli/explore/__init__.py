@@ -17,7 +17,8 @@ class Explore(Protocol):
     ``on_policy`` says that it samples from the policy that is learned. ``propensities`` says that a log made with it can
     be used for inverse propensity scoring: log_prob is the chance of the action given the state alone. It is False for
     deterministic choices and where that chance has no closed form; log_prob is then the one given what else was drawn,
-    mostly 0. ``reads`` names parts of the policy that must be built for it: "noise".
+    mostly 0. ``reads`` names parts of the policy that must be built for it: "noise". ``explores`` is False where it never
+    leaves what the policy would do.
     """
 
     on_policy: ClassVar[bool]

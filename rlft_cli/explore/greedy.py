@@ -20,6 +20,7 @@ class Greedy:
     propensities: ClassVar[bool] = False
     decisions: ClassVar[tuple[str, ...]] = ("tags", "classes", "tokens", "pairs", "acts")
     reads: ClassVar[tuple[str, ...]] = ()
+    explores: ClassVar[bool] = False
 
     split_ties: bool
     state: dict[str, Tensor] = field(init=False, default_factory=dict)

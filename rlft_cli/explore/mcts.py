@@ -9,43 +9,9 @@ from typing import Annotated, ClassVar
 import torch
 from torch import Tensor
 
-from rlft_cli.episode import ILLEGAL_SCORE, Decision, Trajectory
-from rlft_cli.search import Found, Path, search
-
-
-class _Tags:
-    """The tree of one episode: what may follow, and what that is worth, from a table."""
-
-    def __init__(self, *, values: Tensor, legal: Tensor, temperature: float, width: int) -> None:
-        best = values.double().masked_fill(~legal, ILLEGAL_SCORE).topk(min(width, values.shape[2]), dim=-1)  # [T, P, w]
-        self._prior = torch.softmax(best.values / temperature, dim=-1).tolist()
-        self._value, self._action = best.values.tolist(), best.indices.tolist()
-        self._length, self._start = values.shape[0], values.shape[1] - 1
-
-    def _after(self, path: Path) -> int:
-        return path[-1] if path else self._start
-
-    def prior(self, path: Path) -> list[tuple[int, float]]:
-        """The best legal actions with their weights; none where the path is whole."""
-        if len(path) == self._length:
-            return []
-        t, p = len(path), self._after(path)
-        chosen = zip(self._action[t][p], self._prior[t][p], self._value[t][p], strict=True)
-        return [(action, weight) for action, weight, value in chosen if value > ILLEGAL_SCORE]
-
-    def worth(self, path: Path) -> float:
-        """The sum of the values of a path's decisions."""
-        total, previous = 0.0, self._start
-        for t, action in enumerate(path):
-            total += self._value[t][previous][self._action[t][previous].index(action)]
-            previous = action
-        return total
-
-    def leaf(self, path: Path) -> tuple[float, Path | None]:
-        """The path, followed to its end by the best action each time, and its worth."""
-        while len(path) < self._length:
-            path = (*path, self._action[len(path)][self._after(path)][0])
-        return self.worth(path), path
+from rlft_cli.episode import Decision, Trajectory
+from rlft_cli.search import Found, search
+from rlft_cli.trees import TagTree
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +53,7 @@ class Mcts:
 
         ``Found.visits`` are improved action distributions, to be learned from (Silver et al. 2018; Lao et al. 2018).
         """
-        tree = _Tags(values=values, legal=legal, temperature=self.temperature, width=self.width)
+        tree = TagTree(values=values, legal=legal, temperature=self.temperature, width=self.width)
         return search(tree.prior, tree.worth, tree.leaf, simulations=self.simulations, exploration=self.exploration)
 
     def warp(self, scores: Tensor) -> Tensor:

@@ -29,7 +29,9 @@ from rlft_cli.oracles.toys.tagging import (
 from rlft_cli.returns import categorical_mean
 
 D = torch.float64
-KNOWN_READS = frozenset({"value", "dueling", "greedy", "reference", "propensity", "chance", "pairs", "tokens"})
+KNOWN_READS = frozenset(
+    {"value", "dueling", "greedy", "reference", "propensity", "chance", "pairs", "search", "tokens"}
+)
 NUMBERS = ("heads:", "quantiles:", "atoms:")  # more numbers of each action (model/head.py), which can be made too
 MOST_SAMPLES = 8  # groups of more cannot be enumerated
 LENGTHS, ACTIONS = (3, 1, 4, 2), 5
@@ -58,6 +60,8 @@ def checks(algorithm: Algorithm, settings: Mapping[str, Any]) -> list[Oracle]:
     found = list(_COMMON)
     if algorithm.needs == "rewards" and algorithm.on_policy:
         found += _ON_POLICY if settings.get("gamma") in (None, 1.0) else _ON_POLICY[:2]
+    elif "search" in algorithm.reads:
+        found.append(_oracle_of_imitation(settings))
     elif algorithm.needs == "rewards" and "reference" not in algorithm.reads:
         found.append(_BEST_ACTION)
         if _learns_means(algorithm, settings):
@@ -262,9 +266,14 @@ _CHANCES = torch.tensor([0.1, 0.5, 0.9], dtype=D)  # with which each of 3 action
 
 
 def _learned(algorithm: Algorithm) -> Tensor:
-    """values(scores) [3] after 400 steps of Adam on one decision, taken 10 times each way with chance 1/3."""
-    action = torch.arange(3).repeat_interleave(10)[:, None]
-    paid = (torch.arange(10)[None, :] < 10 * _CHANCES[:, None]).reshape(-1, 1).to(D)
+    """values(scores) [3] after a decision was taken 10 times each way with chance 1/3."""
+    action = torch.arange(3).repeat_interleave(10)
+    return _after_steps(algorithm, action, (torch.arange(10)[None, :] < 10 * _CHANCES[:, None]).reshape(-1).to(D))
+
+
+def _after_steps(algorithm: Algorithm, taken: Tensor, rewards: Tensor) -> Tensor:
+    """values(scores) [3] after 400 steps of Adam on one decision between 3 actions, taken [30] with rewards [30]."""
+    action, paid = taken[:, None], rewards[:, None]
     start = blank({"id": torch.arange(30)}, action, torch.ones_like(action, dtype=torch.bool))
     data = replace(start, reward=paid, log_prob=torch.full_like(paid, -math.log(3)))
     algorithm.state.clear()
@@ -288,6 +297,30 @@ def _mean_reward(algorithm: Algorithm) -> float:
 def _best_action(algorithm: Algorithm) -> float:
     """What the action of the highest value earns less than the best."""
     return float(_CHANCES.max() - _CHANCES[_learned(algorithm).argmax()])
+
+
+def _oracle_of_imitation(settings: Mapping[str, Any]) -> Oracle:
+    """Of choices that were all paid above the threshold; with one in ten that was not, where there is a threshold."""
+    threshold = settings.get("threshold")
+
+    def distance(algorithm: Algorithm) -> float:
+        taken = torch.tensor([0] * 15 + [1] * 9 + [2] * 6)
+        paid = torch.full((30,), 1.0 + (threshold or 0.0), dtype=D)
+        if threshold is not None:
+            taken[[0, 1, 2]], paid[[0, 1, 2]] = 2, float(threshold)
+        good = taken[paid > threshold] if threshold is not None else taken
+        right = torch.bincount(good, minlength=3) / len(good)
+        return float((torch.softmax(_after_steps(algorithm, taken, paid), -1) - right).abs().max())
+
+    return Oracle(
+        name="algo_imitation",
+        row=34,
+        object="policy of one decision, after what searches chose",
+        oracle="share of each action among the choices that were good enough",
+        tolerance=1e-3,
+        subject=None,
+        distance=distance,
+    )
 
 
 def _oracle_of_one_decision() -> Oracle:

@@ -1,6 +1,7 @@
 """The only place that turns configuration into objects."""
 
 from rlft_cli.pipeline.build import build, plain
+from rlft_cli.pipeline.decoding import decode_with
 from rlft_cli.pipeline.rewards import check_rewards, given_reward, load_reward, measure_rewards, reward_of
 from rlft_cli.pipeline.setup import (
     Setup,
@@ -21,6 +22,7 @@ __all__ = [
     "check_rewards",
     "checkpoint_setup",
     "corpus",
+    "decode_with",
     "given_reward",
     "load_reward",
     "log_for",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from rlft_cli.artifact import Card, find_checkpoint, read_card, write_card
 from rlft_cli.data import Splits
 from rlft_cli.data.logs import Log, read_log
 from rlft_cli.data.writing import PAIRS
+from rlft_cli.decode import Aids, Decode
+from rlft_cli.decode.greedy import Greedy
 from rlft_cli.errors import UsageError
 from rlft_cli.evaluation import Evaluator
 from rlft_cli.feedback.logged import Logged
@@ -50,6 +52,8 @@ class Setup:
     messages: list[str]
     log: Log | None = None  # what another policy did, where that is all there is to learn from
     reward: Reward | None = None  # once it was asked for
+    decode: Decode = field(default_factory=Greedy)  # how answers are found
+    aids: Aids = field(default_factory=Aids)  # what they may be judged by meanwhile
 
     @property
     def rows(self) -> str:
@@ -74,7 +78,7 @@ class Setup:
         write_card(folder, self.card())
 
     def evaluator(self, section: DictConfig) -> Evaluator:
-        """Greedy evaluation under this setup's precision."""
+        """Evaluation under this setup's precision."""
         return Evaluator(
             task=self.task,
             device=self.accelerator.device,
@@ -82,6 +86,8 @@ class Setup:
             batch_tokens=section.batch_tokens,
             resamples=section.bootstrap,
             seed=self.config.seed,
+            decode=self.decode,
+            aids=self.aids,
         )
 
 

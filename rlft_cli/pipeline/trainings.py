@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from omegaconf import DictConfig
@@ -14,6 +15,7 @@ from rlft_cli.pipeline.build import build, plain
 from rlft_cli.pipeline.rewards import reward_of
 from rlft_cli.pipeline.setup import Setup
 from rlft_cli.sampler import BatchSampler
+from rlft_cli.search import Settings
 from rlft_cli.snapshot import TargetNetwork
 from rlft_cli.task.replies import ReplyTask
 from rlft_cli.training import Optim, Training
@@ -47,6 +49,7 @@ def main_training(setup: Setup) -> Training:
         memory=build(config.memory),
         sampler=_sampler(setup, _optim_of(config.optim), ids, config.seed),
         pairs=_pairs(setup) if "pairs" in algorithm.reads else None,
+        search=search_of(algorithm) if "search" in algorithm.reads else None,
         log=log,
         labelled=_mixed_in(setup),
         label_coefficient=config.warm_start.mix_coefficient,
@@ -64,6 +67,17 @@ def main_training(setup: Setup) -> Training:
             interval=config.algo.target_update_interval,
         )
     return training
+
+
+def search_of(algorithm: Any) -> Settings:
+    """How an algorithm that reads "search" wants answers searched."""
+    return Settings(
+        simulations=algorithm.simulations,
+        exploration=algorithm.exploration,
+        temperature=algorithm.temperature,
+        width=algorithm.width,
+        noise=algorithm.noise,
+    )
 
 
 def _pairs(setup: Setup) -> Callable[[Sequence[int]], tuple[Tensor, Tensor]]:

@@ -29,6 +29,7 @@ from toy_training import (
     differences,
     doubly_robust,
     dqn,
+    expert_iteration,
     filtered_bc,
     grpo,
     ips,
@@ -132,6 +133,7 @@ RUNS: dict[str, Any] = {
     ),
     "ips": lambda: (ips(translation=0.5), {"explore": epsilon()}),
     "filtered_bc": lambda: (filtered_bc(), {"explore": epsilon()}),
+    "expert_iteration": lambda: (expert_iteration(simulations=2), {}),
     "doubly_robust": lambda: (doubly_robust(), {"explore": epsilon()}),
     "reinforce": lambda: (reinforce(samples=2), {"explore": Sample(temperature=1.0, top_k=0, top_p=1.0)}),
     "ppo": lambda: (ppo(samples=2, epochs=2), {"explore": Sample(temperature=1.0, top_k=0, top_p=1.0)}),
@@ -161,7 +163,7 @@ def test_labels_that_were_never_hit_change_nothing(rows: Any, name: str) -> None
     assert differences(state_of(first), state_of(second)) == []
 
 
-@pytest.mark.parametrize("name", ["dqn", "self_critical", "ppo"])
+@pytest.mark.parametrize("name", ["dqn", "self_critical", "ppo", "expert_iteration"])
 def test_only_the_judge_asks_for_labels(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a judge that knows nothing, a training runs on a task that would give no label away."""
     algorithm, parts = RUNS[name]()

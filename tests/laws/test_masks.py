@@ -18,6 +18,7 @@ from toy_training import (
     doubly_robust,
     dqn,
     dqnimb,
+    expert_iteration,
     filtered_bc,
     grpo,
     ilql,
@@ -45,6 +46,7 @@ ALGORITHMS: dict[str, Any] = {
     "cql": lambda: dqn(gamma=0.9, loss_kind="huber", cql_coefficient=0.5),
     "ips": lambda: ips(gamma=0.9, translation=-0.5),
     "filtered_bc": lambda: filtered_bc(gamma=0.9, threshold=0.0),  # every return is above
+    "expert_iteration": lambda: expert_iteration(gamma=0.9, threshold=0.0),
     "doubly_robust": doubly_robust,
     "direct_method": lambda: doubly_robust(clip=0.0, loss_kind="mse"),
     "ilql": lambda: ilql(gamma=0.9),

@@ -26,6 +26,7 @@ from rlft_cli.explore.noisy import Noisy
 from rlft_cli.explore.sample import Sample
 from rlft_cli.explore.thompson import Thompson
 from rlft_cli.explore.ucb import Ucb
+from rlft_cli.feedback.noisy import Noisy as Noise
 from rlft_cli.learner import learn
 from rlft_cli.linear import LinearRewards
 from rlft_cli.memory.prioritised import Prioritised
@@ -37,6 +38,7 @@ from toy_training import (
     class_rows,
     differences,
     dqn,
+    expert_iteration,
     grpo,
     largest_difference,
     policy_of,
@@ -147,7 +149,13 @@ def dropout_run(seed: int) -> Training:
     return build(class_rows, dqn(), seed, tiny(), {"explore": DropoutThompson(p=0.3), "memory": replay()})
 
 
+def expert_iteration_run(seed: int) -> Training:
+    noisy = Noise(flip_zero=0.1, flip_one=0.1, gaussian=0.0, missing=0.1, correct=False, unit="decision")
+    return build(tagged_rows, expert_iteration(simulations=4), seed, tiny(), {"feedback": noisy, "memory": replay()})
+
+
 RUNS = [
+    expert_iteration_run,
     linucb_run,
     thompson_run,
     noisy_run,
