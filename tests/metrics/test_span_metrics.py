@@ -192,6 +192,7 @@ def test_a_tag_that_is_not_bio_is_refused(tag: str) -> None:
         spans([tag])
 
 
+@pytest.mark.slow
 def test_a_large_split_takes_seconds() -> None:
     generator = np.random.default_rng(0)
     references = [generator.choice(TAGS, size=15).tolist() for _ in range(13_000)]

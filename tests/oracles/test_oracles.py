@@ -16,7 +16,7 @@ from rlft_cli.oracles import Finding, Oracle, oracles
 
 TWINS = Path(__file__).parent / "twins"
 SECONDS = 120  # of processor time, for all of them (issue 3)
-LONG = {"thompson", "epsilon_constant", "epsilon_inverse", "ucb1"}  # whole bandit runs, seconds each
+LONG = {"thompson", "epsilon_constant", "epsilon_inverse", "ucb1", "dqn_replay"}  # whole runs, seconds each
 ROWS = {*range(1, 41)} - {19, 38, 39}  # 19 are twins of 15; EWC, FGM and KD do not exist yet
 
 
