@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from threading import Lock
+from threading import Event, Lock
 from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -24,6 +25,7 @@ from rlft_cli.errors import RlftError, UsageError  # noqa: E402
 
 DATA_VARIABLE = "RLFT_DATA"
 PACKAGES = ("torch", "transformers", "accelerate")
+TRAINED_FILE = "trained.json"  # in the folder of a run that was trained, and may still be measured
 _TAIL_LINES = 15  # of a failed command's log
 
 Row = dict[str, Any]
@@ -55,16 +57,38 @@ class Spec:
     title: str = ""  # what the row shows, in words; the algorithm where nothing is said
     typed: str | None = None  # algo= of the command, where the table calls it otherwise
     before: tuple[Step, ...] = ()  # what makes the files that it reads
+    needs: tuple[str, ...] = ()  # rows whose runs of the same seed it reads, all of them earlier ones
+    then: tuple[Step, ...] = ()  # what is measured on its run, once it is trained; $RUN is its folder
+    read: Callable[[Path], Row] | None = None  # what the row keeps of the run's folder besides result.json
 
     def words(self, seed: int) -> list[str]:
-        """What follows ``rlft``, with $RLFT_DATA for the folder of the data and $RUNS for that of the runs."""
+        """What follows ``rlft``, with $RLFT_DATA for the folder of the data and $RUNS for that of the runs.
+
+        $SEED in the overrides stands for the seed.
+        """
         groups = {
             "task": self.task,
             "algo": self.typed or self.algorithm,
             "model": self.model,
             "feedback": self.feedback,
         }
-        return ["train", *(f"{group}={name}" for group, name in groups.items()), *self.overrides, f"seed={seed}"]
+        words = ["train", *(f"{group}={name}" for group, name in groups.items()), *self.overrides, f"seed={seed}"]
+        return [word.replace("$SEED", str(seed)) for word in words]
+
+    def steps(self, seed: int) -> list[Step]:
+        """What is measured on the run of a seed."""
+        run = f"$RUNS/{self.name}/seed{seed}"
+
+        def of_run(text: str) -> str:
+            return re.sub(r"\$RUN\b", lambda _: run, text).replace("$SEED", str(seed))
+
+        return [
+            Step(output=of_run(step.output), words=tuple(of_run(word) for word in step.words)) for step in self.then
+        ]
+
+    def measured(self, seed: int) -> list[str]:
+        """The commands of ``steps`` as a person types them."""
+        return [" ".join(["rlft", *step.words]) for step in self.steps(seed)]
 
     def command(self, seed: int) -> str:
         """The command as a person types it."""
@@ -114,8 +138,9 @@ class Table:
 
 def done_seeds(spec: Spec, row: Row | None) -> list[dict[str, Any]]:
     """The runs of a row that need not be made again: those whose command line is still the same."""
-    wanted = {spec.command(seed) for seed in spec.seeds}
-    return [run for run in row["runs"] if run["command"] in wanted] if row is not None else []
+    wanted = {spec.command(seed): spec.measured(seed) for seed in spec.seeds}
+    runs = row["runs"] if row is not None else []
+    return [run for run in runs if wanted.get(run["command"]) == run.get("measured", [])]
 
 
 def make(
@@ -134,6 +159,8 @@ def make(
     Every finished run is written at once; a run folder without its row is what a kill left, and is made again.
     """
     one_at_a_time, preparing = Lock(), Lock()  # to write and to say; to make what several rows read
+    missing = list(_missing(specs, table, again))
+    ended = {(spec.name, seed): Event() for spec, seed in missing}
 
     def real(word: str) -> str:
         return word.replace(f"${DATA_VARIABLE}", str(data)).replace("$RUNS", str(runs))
@@ -142,7 +169,22 @@ def make(
         output = Path(real(step.output))
         if output.exists():
             return True
-        say("before that: " + " ".join(["rlft", *step.words]))
+        return ran(step, output)
+
+    def measured(step: Step) -> bool:
+        """The same for what is measured on a run, where another command may have written the file before."""
+        output, command = Path(real(step.output)), " ".join(step.words)
+        mark = output.with_name(f"{output.name}.command")
+        if output.exists() and mark.exists() and mark.read_text(encoding="utf-8") == command:
+            return True
+        output.unlink(missing_ok=True)
+        if not ran(step, output):
+            return False
+        mark.write_text(command, encoding="utf-8")
+        return True
+
+    def ran(step: Step, output: Path) -> bool:
+        say("  " + " ".join(["rlft", *step.words]))
         unfinished = output.with_name(f"unfinished-{output.name}")
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.unlink(missing_ok=True)
@@ -156,27 +198,54 @@ def make(
         unfinished.rename(output)
         return True
 
-    def run_one(spec: Spec, seed: int) -> str | None:
+    def trained(spec: Spec, seed: int) -> float | None:
+        """Train; returns the seconds, or None where that failed. What was trained before a stop is not trained again."""
         folder, log = runs / spec.name / f"seed{seed}", runs / spec.name / f"seed{seed}.log"
+        mark, command = folder / TRAINED_FILE, spec.command(seed)
+        if not again and spec.then and mark.exists() and (known := read_json(mark))["command"] == command:
+            return float(known["wall_seconds"])
         shutil.rmtree(folder, ignore_errors=True)
         folder.parent.mkdir(parents=True, exist_ok=True)
         with preparing:
             if not all(prepared(step) for step in spec.before):
-                return spec.command(seed)
-        words = [real(word) for word in spec.words(seed)]
-        say(f"{spec.name} seed {seed}: {spec.command(seed)}")
-        start = time.perf_counter()
+                return None
+        say(f"{spec.name} seed {seed}: {command}")
+        words, start = [real(word) for word in spec.words(seed)], time.perf_counter()
         status = runner([*words, *_threads(jobs), f"run_dir={folder}", "console=json"], log)
         wall = time.perf_counter() - start
+        if status != 0:
+            say(f"  {spec.name} failed with exit status {status} after {wall:.0f} s; the end of {log}:\n{_tail(log)}")
+            return None
+        shutil.rmtree(folder / "state", ignore_errors=True)  # only an unfinished run can be resumed from it
+        write_json(mark, {"command": command, "wall_seconds": wall})
+        return wall
+
+    def run_one(spec: Spec, seed: int) -> str | None:
+        try:
+            return made(spec, seed)
+        finally:
+            ended[spec.name, seed].set()
+
+    def made(spec: Spec, seed: int) -> str | None:
+        folder, command = runs / spec.name / f"seed{seed}", spec.command(seed)
+        for name in spec.needs:
+            if (name, seed) in ended:
+                ended[name, seed].wait()
+            if not (runs / name / f"seed{seed}" / "result.json").exists():
+                say(f"  {spec.name} needs the run of {name}, seed {seed}, which is not there: --only {name} --again")
+                return command
+        wall = trained(spec, seed)
+        if wall is None:
+            return command
+        start = time.perf_counter()
+        if not all(measured(step) for step in spec.steps(seed)):
+            return command
+        wall += time.perf_counter() - start
         with one_at_a_time:
-            if status != 0:
-                say(
-                    f"  {spec.name} failed with exit status {status} after {wall:.0f} s; the end of {log}:\n{_tail(log)}"
-                )
-                return spec.command(seed)
             run = read_run(spec, seed, read_json(folder / "result.json"), wall) | {"jobs": jobs}
             run["curves"] = read_curves(folder / "metrics.jsonl", spec.metrics[0])
-            shutil.rmtree(folder / "state", ignore_errors=True)  # only an unfinished run can be resumed from it
+            run |= {"measured": spec.measured(seed)} if spec.then else {}
+            run |= spec.read(folder) if spec.read is not None else {}
             rows = table.rows()
             kept = [] if again and seed == spec.seeds[0] else done_seeds(spec, rows.get(spec.name))
             rows[spec.name] = combine(spec, [*(one for one in kept if one["seed"] != seed), run])
@@ -184,7 +253,6 @@ def make(
             say(f"  {spec.name} {run['metric']} {interval(run)}, {wall:.0f} s")
         return None
 
-    missing = list(_missing(specs, table, again))
     if jobs == 1:
         found = [run_one(spec, seed) for spec, seed in missing]
     else:
@@ -214,7 +282,7 @@ def borrowed(spec: Spec, table: Table) -> list[dict[str, Any]]:
 def _missing(specs: Sequence[Spec], table: Table, again: bool) -> Iterator[tuple[Spec, int]]:
     for spec in specs:
         rows = table.rows()
-        if not again and spec.name not in rows and (runs := borrowed(spec, table)):
+        if not (again or spec.then or spec.read) and spec.name not in rows and (runs := borrowed(spec, table)):
             table.write({**rows, spec.name: combine(spec, runs)})
         row = table.rows().get(spec.name)
         finished = set() if again else {run["seed"] for run in done_seeds(spec, row)}
