@@ -10,12 +10,16 @@ from rlft_cli.console import Console
 from rlft_cli.data import Data, Splits
 from rlft_cli.data.files import Files
 from rlft_cli.data.table import named
+from rlft_cli.decode.greedy import Greedy
+from rlft_cli.decode.sample import Sample
 from rlft_cli.errors import RewardFailure, RlftError, UsageError
 from rlft_cli.evaluation import Comparison, Evaluation, compare
+from rlft_cli.metrics.bootstrap import Interval
 from rlft_cli.reward import Reward
 from rlft_cli.task import Row
 
 SEED = 1  # of the bootstrap: the same intervals every time
+SHOWN = 5  # replies that are printed beside those of the other checkpoint
 
 
 def run(config: DictConfig, console: Console) -> None:
@@ -47,6 +51,7 @@ def run(config: DictConfig, console: Console) -> None:
         "checkpoint": str(config.checkpoint),
         "split": config.split,
         "decode": str(config.options.decode),
+        "decode_settings": pipeline.plain(config.decode),
         "examples": examples,
         config.split: found.metrics,
         "signatures": setup.task.signatures(),
@@ -57,14 +62,21 @@ def run(config: DictConfig, console: Console) -> None:
         theirs = judge(other, rows, reward, config.evaluation)
         seconds += theirs.seconds
         gaps = compare(setup.task, found, theirs, SEED, config.evaluation.bootstrap)
-        show_comparison(console, found, theirs, gaps, config.against)
+        kl = kl_between(setup, other, found, config.evaluation)
+        show_comparison(console, found, theirs, gaps, kl, config.against)
+        if setup.task.decisions == "tokens":
+            texts = zip(theirs.predictions, found.predictions, found.references, strict=True)
+            console.table("the first replies", ("against", "checkpoint", "reference"), list(texts)[:SHOWN])
         content["against"] = {
             "checkpoint": str(config.against),
             config.split: theirs.metrics,
             "difference": gaps.difference,
             "win_rate": gaps.win_rate,
+            "kl": kl,
+            "predictions": theirs.predictions,
         }
     console.line(f"{examples} examples in {seconds:.1f} s", examples=examples, seconds=round(seconds, 2))
+    content |= {"predictions": found.predictions, "references": found.references}
     if output is not None:
         durable.write_json(output, content)
 
@@ -102,12 +114,27 @@ def reward_for(config: DictConfig, setup: pipeline.Setup, console: Console) -> R
 
 
 def judge(setup: pipeline.Setup, rows: list[Row], reward: Reward | None, settings: DictConfig) -> Evaluation:
-    """Evaluate a checkpoint on rows."""
+    """Evaluate a checkpoint on rows; how likely references are is told with decode=greedy alone."""
     ids = pipeline.add_rows(setup.task, rows, settings.max_examples)
-    return setup.evaluator(settings).evaluate(setup.policy, ids, reward)
+    greedy = isinstance(setup.decode, Greedy)  # how likely references are does not depend on how one decodes
+    return setup.evaluator(settings).evaluate(setup.policy, ids, reward, likelihood=greedy)
 
 
-def show_comparison(console: Console, ours: Evaluation, theirs: Evaluation, gaps: Comparison, against: str) -> None:
+def kl_between(
+    setup: pipeline.Setup, other: pipeline.Setup, found: Evaluation, settings: DictConfig
+) -> Interval | None:
+    """KL from another policy over the same tokens in nats a reply, on replies that were drawn; None where it is none."""
+    drawn = isinstance(setup.decode, Sample) and setup.decode.draws_from_policy
+    if setup.task.decisions != "tokens" or not drawn:
+        return None
+    if pipeline.tokenizer_mark(setup.task.codec) != pipeline.tokenizer_mark(other.task.codec):
+        return None
+    return setup.evaluator(settings).divergence(setup.policy, other.policy, found.ids, found.actions)
+
+
+def show_comparison(
+    console: Console, ours: Evaluation, theirs: Evaluation, gaps: Comparison, kl: Interval | None, against: str
+) -> None:
     """Print what one checkpoint has before another; single labels are left to the file."""
     rows = [
         (name, ours.metrics[name]["value"], theirs.metrics[name]["value"], gap["value"], gap["low"], gap["high"])
@@ -123,6 +150,9 @@ def show_comparison(console: Console, ours: Evaluation, theirs: Evaluation, gaps
             low=wins["low"],
             high=wins["high"],
         )
+    if kl is not None:
+        text = f"KL from it {kl['value']:.3f} [{kl['low']:.3f}, {kl['high']:.3f}] nats a reply"
+        console.line(text, kl=kl["value"], low=kl["low"], high=kl["high"])
 
 
 def splits_of(config: DictConfig, setup: pipeline.Setup) -> Splits:
