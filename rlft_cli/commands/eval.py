@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from omegaconf import DictConfig
 
 from rlft_cli import artifact, durable, pipeline
@@ -61,24 +63,36 @@ def run(config: DictConfig, console: Console) -> None:
     if other is not None:
         theirs = judge(other, rows, reward, config.evaluation)
         seconds += theirs.seconds
-        gaps = compare(setup.task, found, theirs, SEED, config.evaluation.bootstrap)
         kl = kl_between(setup, other, found, config.evaluation)
-        show_comparison(console, found, theirs, gaps, kl, config.against)
-        if setup.task.decisions == "tokens":
-            texts = zip(theirs.predictions, found.predictions, found.references, strict=True)
-            console.table("the first replies", ("against", "checkpoint", "reference"), list(texts)[:SHOWN])
-        content["against"] = {
-            "checkpoint": str(config.against),
-            config.split: theirs.metrics,
-            "difference": gaps.difference,
-            "win_rate": gaps.win_rate,
-            "kl": kl,
-            "predictions": theirs.predictions,
-        }
+        content["against"] = beside(config, console, setup, found, theirs, kl)
     console.line(f"{examples} examples in {seconds:.1f} s", examples=examples, seconds=round(seconds, 2))
     content |= {"predictions": found.predictions, "references": found.references}
     if output is not None:
         durable.write_json(output, content)
+
+
+def beside(
+    config: DictConfig,
+    console: Console,
+    setup: pipeline.Setup,
+    found: Evaluation,
+    theirs: Evaluation,
+    kl: Interval | None,
+) -> dict[str, Any]:
+    """Print what the checkpoint has before another, and of texts the first ones of both; returns what the output holds."""
+    gaps = compare(setup.task, found, theirs, SEED, config.evaluation.bootstrap)
+    show_comparison(console, found, theirs, gaps, kl, config.against)
+    if setup.task.decisions == "tokens":
+        texts = zip(theirs.predictions, found.predictions, found.references, strict=True)
+        console.table("the first replies", ("against", "checkpoint", "reference"), list(texts)[:SHOWN])
+    return {
+        "checkpoint": str(config.against),
+        config.split: theirs.metrics,
+        "difference": gaps.difference,
+        "win_rate": gaps.win_rate,
+        "kl": kl,
+        "predictions": theirs.predictions,
+    }
 
 
 def rival(path: str, setup: pipeline.Setup, hardware: DictConfig) -> pipeline.Setup:
