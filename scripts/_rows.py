@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from threading import Event, Lock
@@ -156,112 +156,139 @@ def make(
 ) -> list[str]:
     """Make the rows that are not finished, ``jobs`` at a time; returns the commands that failed.
 
-    Every finished run is written at once; a run folder without its row is what a kill left, and is made again.
+    Every finished run is written at once; a run folder without its row is what a kill left, and is made again, but for what
+    was trained and not yet measured.
     """
-    one_at_a_time, preparing = Lock(), Lock()  # to write and to say; to make what several rows read
     missing = list(_missing(specs, table, again))
     ended = {(spec.name, seed): Event() for spec, seed in missing}
+    maker = _Maker(table=table, runs=runs, data=data, again=again, jobs=jobs, runner=runner, say=say, ended=ended)
+    if jobs == 1:
+        found = [maker.run(spec, seed) for spec, seed in missing]
+    else:
+        pool = ThreadPoolExecutor(max_workers=jobs)  # the threads only wait for processes
+        try:
+            found = list(pool.map(lambda one: maker.run(*one), missing))
+        finally:
+            pool.shutdown(cancel_futures=True)  # Ctrl-C: nothing that has not begun begins
+    return [command for command in found if command is not None]
 
-    def real(word: str) -> str:
-        return word.replace(f"${DATA_VARIABLE}", str(data)).replace("$RUNS", str(runs))
 
-    def prepared(step: Step) -> bool:
-        output = Path(real(step.output))
-        if output.exists():
-            return True
-        return ran(step, output)
+@dataclass(frozen=True, kw_only=True)
+class _Maker:
+    """Makes rows, one call a seed; calls may go on at the same time."""
 
-    def measured(step: Step) -> bool:
-        """The same for what is measured on a run, where another command may have written the file before."""
-        output, command = Path(real(step.output)), " ".join(step.words)
-        mark = output.with_name(f"{output.name}.command")
-        if output.exists() and mark.exists() and mark.read_text(encoding="utf-8") == command:
-            return True
-        output.unlink(missing_ok=True)
-        if not ran(step, output):
-            return False
-        mark.write_text(command, encoding="utf-8")
-        return True
+    table: Table
+    runs: Path
+    data: Path | None
+    again: bool
+    jobs: int
+    runner: Runner
+    say: Callable[[str], object]
+    ended: Mapping[tuple[str, int], Event]  # of the rows and seeds that are made
+    one_at_a_time: Lock = field(default_factory=Lock)  # to write and to say
+    preparing: Lock = field(default_factory=Lock)  # to make what several rows read
 
-    def ran(step: Step, output: Path) -> bool:
-        say("  " + " ".join(["rlft", *step.words]))
-        unfinished = output.with_name(f"unfinished-{output.name}")
-        shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.unlink(missing_ok=True)
-        output.parent.mkdir(parents=True, exist_ok=True)
-        log = output.with_name(f"{output.name}.log")
-        words = [real(word).replace(str(output), str(unfinished)) for word in step.words]
-        status = runner([*words, *_threads(jobs)], log)
-        if status != 0:
-            say(f"  failed with exit status {status}; the end of {log}:\n{_tail(log)}")
-            return False
-        unfinished.rename(output)
-        return True
+    def run(self, spec: Spec, seed: int) -> str | None:
+        """Make the run of a seed and put it into its row; returns its command where that failed."""
+        try:
+            folder, wall = self._folder(spec.name, seed), self._made(spec, seed)
+            if wall is None:
+                return spec.command(seed)
+            with self.one_at_a_time:
+                self._write(spec, seed, folder, wall)
+            return None
+        finally:
+            self.ended[spec.name, seed].set()
 
-    def trained(spec: Spec, seed: int) -> float | None:
+    def _folder(self, name: str, seed: int) -> Path:
+        return self.runs / name / f"seed{seed}"
+
+    def _made(self, spec: Spec, seed: int) -> float | None:
+        """Train and measure; returns the seconds, or None where something failed."""
+        for name in spec.needs:
+            if (name, seed) in self.ended:
+                self.ended[name, seed].wait()
+            if not (self._folder(name, seed) / "result.json").exists():
+                self.say(
+                    f"  {spec.name} needs the run of {name}, seed {seed}, which is not there: --only {name} --again"
+                )
+                return None
+        wall = self._trained(spec, seed)
+        if wall is None:
+            return None
+        start = time.perf_counter()
+        if not all(self._measured(step) for step in spec.steps(seed)):
+            return None
+        return wall + time.perf_counter() - start
+
+    def _trained(self, spec: Spec, seed: int) -> float | None:
         """Train; returns the seconds, or None where that failed. What was trained before a stop is not trained again."""
-        folder, log = runs / spec.name / f"seed{seed}", runs / spec.name / f"seed{seed}.log"
-        mark, command = folder / TRAINED_FILE, spec.command(seed)
-        if not again and spec.then and mark.exists() and (known := read_json(mark))["command"] == command:
+        folder, command = self._folder(spec.name, seed), spec.command(seed)
+        log, mark = folder.with_name(f"{folder.name}.log"), folder / TRAINED_FILE
+        if not self.again and spec.then and mark.exists() and (known := read_json(mark))["command"] == command:
             return float(known["wall_seconds"])
         shutil.rmtree(folder, ignore_errors=True)
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with preparing:
-            if not all(prepared(step) for step in spec.before):
+        with self.preparing:
+            if not all(self._prepared(step) for step in spec.before):
                 return None
-        say(f"{spec.name} seed {seed}: {command}")
-        words, start = [real(word) for word in spec.words(seed)], time.perf_counter()
-        status = runner([*words, *_threads(jobs), f"run_dir={folder}", "console=json"], log)
+        self.say(f"{spec.name} seed {seed}: {command}")
+        words, start = [self._real(word) for word in spec.words(seed)], time.perf_counter()
+        status = self.runner([*words, *_threads(self.jobs), f"run_dir={folder}", "console=json"], log)
         wall = time.perf_counter() - start
         if status != 0:
-            say(f"  {spec.name} failed with exit status {status} after {wall:.0f} s; the end of {log}:\n{_tail(log)}")
+            how = f"failed with exit status {status} after {wall:.0f} s"
+            self.say(f"  {spec.name} {how}; the end of {log}:\n{_tail(log)}")
             return None
         shutil.rmtree(folder / "state", ignore_errors=True)  # only an unfinished run can be resumed from it
         write_json(mark, {"command": command, "wall_seconds": wall})
         return wall
 
-    def run_one(spec: Spec, seed: int) -> str | None:
-        try:
-            return made(spec, seed)
-        finally:
-            ended[spec.name, seed].set()
+    def _write(self, spec: Spec, seed: int, folder: Path, wall: float) -> None:
+        run = read_run(spec, seed, read_json(folder / "result.json"), wall) | {"jobs": self.jobs}
+        run["curves"] = read_curves(folder / "metrics.jsonl", spec.metrics[0])
+        run |= {"measured": spec.measured(seed)} if spec.then else {}
+        run |= spec.read(folder) if spec.read is not None else {}
+        rows = self.table.rows()
+        kept = [] if self.again and seed == spec.seeds[0] else done_seeds(spec, rows.get(spec.name))
+        rows[spec.name] = combine(spec, [*(one for one in kept if one["seed"] != seed), run])
+        self.table.write(rows)
+        self.say(f"  {spec.name} {run['metric']} {interval(run)}, {wall:.0f} s")
 
-    def made(spec: Spec, seed: int) -> str | None:
-        folder, command = runs / spec.name / f"seed{seed}", spec.command(seed)
-        for name in spec.needs:
-            if (name, seed) in ended:
-                ended[name, seed].wait()
-            if not (runs / name / f"seed{seed}" / "result.json").exists():
-                say(f"  {spec.name} needs the run of {name}, seed {seed}, which is not there: --only {name} --again")
-                return command
-        wall = trained(spec, seed)
-        if wall is None:
-            return command
-        start = time.perf_counter()
-        if not all(measured(step) for step in spec.steps(seed)):
-            return command
-        wall += time.perf_counter() - start
-        with one_at_a_time:
-            run = read_run(spec, seed, read_json(folder / "result.json"), wall) | {"jobs": jobs}
-            run["curves"] = read_curves(folder / "metrics.jsonl", spec.metrics[0])
-            run |= {"measured": spec.measured(seed)} if spec.then else {}
-            run |= spec.read(folder) if spec.read is not None else {}
-            rows = table.rows()
-            kept = [] if again and seed == spec.seeds[0] else done_seeds(spec, rows.get(spec.name))
-            rows[spec.name] = combine(spec, [*(one for one in kept if one["seed"] != seed), run])
-            table.write(rows)
-            say(f"  {spec.name} {run['metric']} {interval(run)}, {wall:.0f} s")
-        return None
+    def _prepared(self, step: Step) -> bool:
+        output = Path(self._real(step.output))
+        return output.exists() or self._ran(step, output)
 
-    if jobs == 1:
-        found = [run_one(spec, seed) for spec, seed in missing]
-    else:
-        pool = ThreadPoolExecutor(max_workers=jobs)  # the threads only wait for processes
-        try:
-            found = list(pool.map(lambda one: run_one(*one), missing))
-        finally:
-            pool.shutdown(cancel_futures=True)  # Ctrl-C: nothing that has not begun begins
-    return [command for command in found if command is not None]
+    def _measured(self, step: Step) -> bool:
+        """The same for what is measured on a run, where another command may have written the file before."""
+        output, command = Path(self._real(step.output)), " ".join(step.words)
+        mark = output.with_name(f"{output.name}.command")
+        if output.exists() and mark.exists() and mark.read_text(encoding="utf-8") == command:
+            return True
+        output.unlink(missing_ok=True)
+        if not self._ran(step, output):
+            return False
+        mark.write_text(command, encoding="utf-8")
+        return True
+
+    def _ran(self, step: Step, output: Path) -> bool:
+        """Run the command of a step; its output gets its name once it is whole."""
+        self.say("  " + " ".join(["rlft", *step.words]))
+        unfinished = output.with_name(f"unfinished-{output.name}")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.unlink(missing_ok=True)
+        output.parent.mkdir(parents=True, exist_ok=True)
+        log = output.with_name(f"{output.name}.log")
+        words = [self._real(word).replace(str(output), str(unfinished)) for word in step.words]
+        status = self.runner([*words, *_threads(self.jobs)], log)
+        if status != 0:
+            self.say(f"  failed with exit status {status}; the end of {log}:\n{_tail(log)}")
+            return False
+        unfinished.rename(output)
+        return True
+
+    def _real(self, word: str) -> str:
+        return word.replace(f"${DATA_VARIABLE}", str(self.data)).replace("$RUNS", str(self.runs))
 
 
 def _threads(jobs: int) -> list[str]:
