@@ -12,7 +12,6 @@ from rlft_cli.console import Console
 from rlft_cli.data import Data, Splits
 from rlft_cli.data.files import Files
 from rlft_cli.data.table import named
-from rlft_cli.decode.greedy import Greedy
 from rlft_cli.decode.sample import Sample
 from rlft_cli.errors import RewardFailure, RlftError, UsageError
 from rlft_cli.evaluation import Comparison, Evaluation, compare
@@ -128,10 +127,9 @@ def reward_for(config: DictConfig, setup: pipeline.Setup, console: Console) -> R
 
 
 def judge(setup: pipeline.Setup, rows: list[Row], reward: Reward | None, settings: DictConfig) -> Evaluation:
-    """Evaluate a checkpoint on rows; how likely references are is told with decode=greedy alone."""
+    """Evaluate a checkpoint on rows."""
     ids = pipeline.add_rows(setup.task, rows, settings.max_examples)
-    greedy = isinstance(setup.decode, Greedy)  # how likely references are does not depend on how one decodes
-    return setup.evaluator(settings).evaluate(setup.policy, ids, reward, likelihood=greedy)
+    return setup.evaluator(settings).evaluate(setup.policy, ids, reward)
 
 
 def kl_between(
