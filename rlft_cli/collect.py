@@ -43,7 +43,8 @@ def collect(t: Training, ids: list[int]) -> tuple[dict[str, float], bool]:
         fresh, signal = act(t, share) if t.log is None else _read(t, t.log, share)
     signals["nonzero_actions"] = float((fresh.action[fresh.mask] != 0).float().mean())
     if bool(signal.observed.any()):
-        signals["reward"] = float(signal.reward[signal.observed].mean())
+        signals["reward"] = float(signal.reward[signal.observed].mean())  # of a decision
+        signals["episode_reward"] = float(signal.reward.sum(1)[signal.observed.any(1)].mean())
     if not (len(t.on_the_way) or bool(signal.delay_steps.any())):
         _remember(t, fresh, signal, cost)
         return signals, True

@@ -31,9 +31,14 @@ def draw(probability: Tensor, generator: torch.Generator) -> Tensor:
     Rows need not sum to one. One uniform number a row, where ``torch.multinomial`` draws one for each of the A actions;
     the first action whose cumulative chance is above the number is never one of chance zero.
     """
+    uniform = torch.rand(len(probability), dtype=torch.float64, device=probability.device, generator=generator)
+    return draw_at(probability, uniform)
+
+
+def draw_at(probability: Tensor, uniform: Tensor) -> Tensor:
+    """The actions that the numbers ``uniform`` [n] float64 in [0, 1) stand for: [n, A] -> [n] int64."""
     cumulative = probability.cumsum(-1, dtype=torch.float64)
-    uniform = torch.rand(len(probability), 1, dtype=torch.float64, device=probability.device, generator=generator)
-    return torch.searchsorted(cumulative, uniform * cumulative[:, -1:], right=True).squeeze(-1)
+    return torch.searchsorted(cumulative, uniform[:, None] * cumulative[:, -1:], right=True).squeeze(-1)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,18 +11,23 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from rlft_cli.decode import Aids, Asked, Decode
 from rlft_cli.decode.greedy import Greedy
 from rlft_cli.episode import demonstrate
 from rlft_cli.errors import RlftError, UsageError
 from rlft_cli.finite import require_finite
-from rlft_cli.metrics.bootstrap import Floats, Interval, bootstrap, paired_difference, ratio
+from rlft_cli.metrics.bootstrap import Floats, Interval, bootstrap, bootstrap_mean, paired_difference, ratio
 from rlft_cli.metrics.paired import win_rate
-from rlft_cli.returns import action_log_prob
+from rlft_cli.model import Output
+from rlft_cli.returns import action_log_prob, kl_exact
 from rlft_cli.reward import Batch, Reward
 from rlft_cli.sampler import budget_batches
 from rlft_cli.task import Task
+
+KL_EPISODES = 16  # scored at once for a KL: each decision of each has a score for every action, twice
+Scorer = Callable[[dict[str, Tensor], Tensor], Output]  # a policy's forward, or that of a snapshot
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +37,8 @@ class Evaluation:
     predictions: list[Any]
     references: list[Any]
     rewards: Floats | None  # [n] of each episode
+    ids: list[int]  # of the examples
+    actions: list[Tensor]  # [T] int64 of each episode
     metrics: dict[str, Interval]
     seconds: float
 
@@ -105,20 +112,26 @@ class Evaluator:
             )
 
     @torch.no_grad()
-    def evaluate(self, policy: nn.Module, ids: Sequence[int], reward: Reward | None) -> Evaluation:
-        """Predict, score against the references, and judge with the reward that training used, unless it cannot be had."""
+    def evaluate(
+        self, policy: nn.Module, ids: Sequence[int], reward: Reward | None, *, likelihood: bool = True
+    ) -> Evaluation:
+        """Predict, score against the references, and judge with the reward that training used, unless it cannot be had.
+
+        ``likelihood``: of written texts, also how likely the references are, which is the same however one decodes.
+        """
         if not ids:
             raise RlftError("there are no examples to evaluate on; give a split that is not empty")
         start = time.perf_counter()
         policy.eval()
         found: dict[int, Any] = {}
-        earned, decisions = np.zeros(len(ids)), np.zeros(len(ids))
+        taken: dict[int, Tensor] = {}
+        earned = np.zeros(len(ids))
         for places in self.batches(ids):
             some = [ids[place] for place in places]
             action, mask = self._answer(policy, some)
             predictions, references = self.task.decode(action, mask, some), self.task.references(some)
             found.update(zip(places, predictions, strict=True))
-            decisions[places] = mask.sum(1).cpu().numpy()
+            taken |= {place: row[real].cpu() for place, row, real in zip(places, action, mask, strict=True)}
             if reward is None:
                 continue
             contexts = self.task.contexts(some)
@@ -130,15 +143,35 @@ class Evaluator:
         metrics = dict(self.task.score(predictions, references, self.seed, self.resamples))
         if reward is not None:
             metrics["reward"] = self._ratio(earned, np.ones(len(ids)))
-        if self.task.decisions == "tokens":
+        if likelihood and self.task.decisions == "tokens":
             metrics |= self._likelihood(policy, ids)
         return Evaluation(
             predictions=predictions,
             references=references,
             rewards=None if reward is None else earned,
+            ids=list(ids),
+            actions=[taken[place] for place in range(len(ids))],
             metrics=metrics,
             seconds=time.perf_counter() - start,
         )
+
+    @torch.no_grad()
+    def divergence(
+        self, policy: nn.Module, reference: Scorer, ids: Sequence[int], actions: Sequence[Tensor]
+    ) -> Interval:
+        """KL(policy || reference) in nats an episode, measured on actions [T] that were drawn from ``policy``; its interval."""
+        policy.eval()
+        nats = np.zeros(len(ids))
+        order = sorted(range(len(ids)), key=lambda place: len(actions[place]))
+        for places in (order[n : n + KL_EPISODES] for n in range(0, len(ids), KL_EPISODES)):
+            action = pad_sequence([actions[place] for place in places], batch_first=True).to(self.device)
+            length = torch.tensor([len(actions[place]) for place in places], device=self.device)
+            mask = torch.arange(action.shape[1], device=self.device)[None, :] < length[:, None]
+            observation = self._observe([ids[place] for place in places])
+            with self.autocast():
+                scores, other = (one(observation, action).scores.float() for one in (policy, reference))
+            nats[places] = torch.where(mask, kl_exact(scores, other), 0.0).sum(1).cpu().numpy()
+        return bootstrap_mean(nats, self.seed, self.resamples)
 
     def _likelihood(self, policy: nn.Module, ids: Sequence[int]) -> dict[str, Interval]:
         """log_likelihood: mean log-probability of the references' tokens in nats, ends included; perplexity = exp(-it)."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from _rows import REPOSITORY
@@ -21,14 +22,20 @@ def together(curves: Sequence[Curve]) -> tuple[np.ndarray, np.ndarray]:
     return points, np.stack([np.interp(points, x, y) for x, y in curves])
 
 
-def draw(curves: Mapping[str, Sequence[Curve]], path: Path, *, x: str, y: str, legend: str, title: str = "") -> None:
-    """Write a figure with one line for each name: the mean of its curves, and their range; RlftError without matplotlib."""
+def canvas(path: Path, width: float = 7.5) -> tuple[Any, Callable[[], None]]:
+    """An empty figure, and what writes it to ``path``; RlftError without matplotlib."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
         raise RlftError('figures need matplotlib; type: pip install "rlft[plot]"') from error
-    figure = Figure(figsize=(7.5, 4.5), layout="constrained")
+    figure = Figure(figsize=(width, 4.5), layout="constrained")
+    return figure, lambda: FigureCanvasAgg(figure).print_png(str(path))
+
+
+def draw(curves: Mapping[str, Sequence[Curve]], path: Path, *, x: str, y: str, legend: str, title: str = "") -> None:
+    """Write a figure with one line for each name: the mean of its curves, and their range; RlftError without matplotlib."""
+    figure, save = canvas(path)
     axes = figure.subplots()
     for name, some in curves.items():
         points, values = together(some)
@@ -40,4 +47,4 @@ def draw(curves: Mapping[str, Sequence[Curve]], path: Path, *, x: str, y: str, l
         axes.fill_between(points, values.min(0), values.max(0), alpha=0.2)
     axes.set(xlabel=x, ylabel=y, title=title, xlim=(0, None))
     axes.legend(title=legend, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    FigureCanvasAgg(figure).print_png(str(path))
+    save()

@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from threading import Lock
+from threading import Event, Lock
 from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -24,6 +25,7 @@ from rlft_cli.errors import RlftError, UsageError  # noqa: E402
 
 DATA_VARIABLE = "RLFT_DATA"
 PACKAGES = ("torch", "transformers", "accelerate")
+TRAINED_FILE = "trained.json"  # in the folder of a run that was trained, and may still be measured
 _TAIL_LINES = 15  # of a failed command's log
 
 Row = dict[str, Any]
@@ -55,16 +57,38 @@ class Spec:
     title: str = ""  # what the row shows, in words; the algorithm where nothing is said
     typed: str | None = None  # algo= of the command, where the table calls it otherwise
     before: tuple[Step, ...] = ()  # what makes the files that it reads
+    needs: tuple[str, ...] = ()  # rows whose runs of the same seed it reads, all of them earlier ones
+    then: tuple[Step, ...] = ()  # what is measured on its run, once it is trained; $RUN is its folder
+    read: Callable[[Path], Row] | None = None  # what the row keeps of the run's folder besides result.json
 
     def words(self, seed: int) -> list[str]:
-        """What follows ``rlft``, with $RLFT_DATA for the folder of the data and $RUNS for that of the runs."""
+        """What follows ``rlft``, with $RLFT_DATA for the folder of the data and $RUNS for that of the runs.
+
+        $SEED in the overrides stands for the seed.
+        """
         groups = {
             "task": self.task,
             "algo": self.typed or self.algorithm,
             "model": self.model,
             "feedback": self.feedback,
         }
-        return ["train", *(f"{group}={name}" for group, name in groups.items()), *self.overrides, f"seed={seed}"]
+        words = ["train", *(f"{group}={name}" for group, name in groups.items()), *self.overrides, f"seed={seed}"]
+        return [word.replace("$SEED", str(seed)) for word in words]
+
+    def steps(self, seed: int) -> list[Step]:
+        """What is measured on the run of a seed."""
+        run = f"$RUNS/{self.name}/seed{seed}"
+
+        def of_run(text: str) -> str:
+            return re.sub(r"\$RUN\b", lambda _: run, text).replace("$SEED", str(seed))
+
+        return [
+            Step(output=of_run(step.output), words=tuple(of_run(word) for word in step.words)) for step in self.then
+        ]
+
+    def measured(self, seed: int) -> list[str]:
+        """The commands of ``steps`` as a person types them."""
+        return [" ".join(["rlft", *step.words]) for step in self.steps(seed)]
 
     def command(self, seed: int) -> str:
         """The command as a person types it."""
@@ -114,8 +138,9 @@ class Table:
 
 def done_seeds(spec: Spec, row: Row | None) -> list[dict[str, Any]]:
     """The runs of a row that need not be made again: those whose command line is still the same."""
-    wanted = {spec.command(seed) for seed in spec.seeds}
-    return [run for run in row["runs"] if run["command"] in wanted] if row is not None else []
+    wanted = {spec.command(seed): spec.measured(seed) for seed in spec.seeds}
+    runs = row["runs"] if row is not None else []
+    return [run for run in runs if wanted.get(run["command"]) == run.get("measured", [])]
 
 
 def make(
@@ -131,69 +156,139 @@ def make(
 ) -> list[str]:
     """Make the rows that are not finished, ``jobs`` at a time; returns the commands that failed.
 
-    Every finished run is written at once; a run folder without its row is what a kill left, and is made again.
+    Every finished run is written at once; a run folder without its row is what a kill left, and is made again, but for what
+    was trained and not yet measured.
     """
-    one_at_a_time, preparing = Lock(), Lock()  # to write and to say; to make what several rows read
+    missing = list(_missing(specs, table, again))
+    ended = {(spec.name, seed): Event() for spec, seed in missing}
+    maker = _Maker(table=table, runs=runs, data=data, again=again, jobs=jobs, runner=runner, say=say, ended=ended)
+    if jobs == 1:
+        found = [maker.run(spec, seed) for spec, seed in missing]
+    else:
+        pool = ThreadPoolExecutor(max_workers=jobs)  # the threads only wait for processes
+        try:
+            found = list(pool.map(lambda one: maker.run(*one), missing))
+        finally:
+            pool.shutdown(cancel_futures=True)  # Ctrl-C: nothing that has not begun begins
+    return [command for command in found if command is not None]
 
-    def real(word: str) -> str:
-        return word.replace(f"${DATA_VARIABLE}", str(data)).replace("$RUNS", str(runs))
 
-    def prepared(step: Step) -> bool:
-        output = Path(real(step.output))
-        if output.exists():
+@dataclass(frozen=True, kw_only=True)
+class _Maker:
+    """Makes rows, one call a seed; calls may go on at the same time."""
+
+    table: Table
+    runs: Path
+    data: Path | None
+    again: bool
+    jobs: int
+    runner: Runner
+    say: Callable[[str], object]
+    ended: Mapping[tuple[str, int], Event]  # of the rows and seeds that are made
+    one_at_a_time: Lock = field(default_factory=Lock)  # to write and to say
+    preparing: Lock = field(default_factory=Lock)  # to make what several rows read
+
+    def run(self, spec: Spec, seed: int) -> str | None:
+        """Make the run of a seed and put it into its row; returns its command where that failed."""
+        try:
+            folder, wall = self._folder(spec.name, seed), self._made(spec, seed)
+            if wall is None:
+                return spec.command(seed)
+            with self.one_at_a_time:
+                self._write(spec, seed, folder, wall)
+            return None
+        finally:
+            self.ended[spec.name, seed].set()
+
+    def _folder(self, name: str, seed: int) -> Path:
+        return self.runs / name / f"seed{seed}"
+
+    def _made(self, spec: Spec, seed: int) -> float | None:
+        """Train and measure; returns the seconds, or None where something failed."""
+        for name in spec.needs:
+            if (name, seed) in self.ended:
+                self.ended[name, seed].wait()
+            if not (self._folder(name, seed) / "result.json").exists():
+                self.say(
+                    f"  {spec.name} needs the run of {name}, seed {seed}, which is not there: --only {name} --again"
+                )
+                return None
+        wall = self._trained(spec, seed)
+        if wall is None:
+            return None
+        start = time.perf_counter()
+        if not all(self._measured(step) for step in spec.steps(seed)):
+            return None
+        return wall + time.perf_counter() - start
+
+    def _trained(self, spec: Spec, seed: int) -> float | None:
+        """Train; returns the seconds, or None where that failed. What was trained before a stop is not trained again."""
+        folder, command = self._folder(spec.name, seed), spec.command(seed)
+        log, mark = folder.with_name(f"{folder.name}.log"), folder / TRAINED_FILE
+        if not self.again and spec.then and mark.exists() and (known := read_json(mark))["command"] == command:
+            return float(known["wall_seconds"])
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with self.preparing:
+            if not all(self._prepared(step) for step in spec.before):
+                return None
+        self.say(f"{spec.name} seed {seed}: {command}")
+        words, start = [self._real(word) for word in spec.words(seed)], time.perf_counter()
+        status = self.runner([*words, *_threads(self.jobs), f"run_dir={folder}", "console=json"], log)
+        wall = time.perf_counter() - start
+        if status != 0:
+            how = f"failed with exit status {status} after {wall:.0f} s"
+            self.say(f"  {spec.name} {how}; the end of {log}:\n{_tail(log)}")
+            return None
+        shutil.rmtree(folder / "state", ignore_errors=True)  # only an unfinished run can be resumed from it
+        write_json(mark, {"command": command, "wall_seconds": wall})
+        return wall
+
+    def _write(self, spec: Spec, seed: int, folder: Path, wall: float) -> None:
+        run = read_run(spec, seed, read_json(folder / "result.json"), wall) | {"jobs": self.jobs}
+        run["curves"] = read_curves(folder / "metrics.jsonl", spec.metrics[0])
+        run |= {"measured": spec.measured(seed)} if spec.then else {}
+        run |= spec.read(folder) if spec.read is not None else {}
+        rows = self.table.rows()
+        kept = [] if self.again and seed == spec.seeds[0] else done_seeds(spec, rows.get(spec.name))
+        rows[spec.name] = combine(spec, [*(one for one in kept if one["seed"] != seed), run])
+        self.table.write(rows)
+        self.say(f"  {spec.name} {run['metric']} {interval(run)}, {wall:.0f} s")
+
+    def _prepared(self, step: Step) -> bool:
+        output = Path(self._real(step.output))
+        return output.exists() or self._ran(step, output)
+
+    def _measured(self, step: Step) -> bool:
+        """The same for what is measured on a run, where another command may have written the file before."""
+        output, command = Path(self._real(step.output)), " ".join(step.words)
+        mark = output.with_name(f"{output.name}.command")
+        if output.exists() and mark.exists() and mark.read_text(encoding="utf-8") == command:
             return True
-        say("before that: " + " ".join(["rlft", *step.words]))
+        output.unlink(missing_ok=True)
+        if not self._ran(step, output):
+            return False
+        mark.write_text(command, encoding="utf-8")
+        return True
+
+    def _ran(self, step: Step, output: Path) -> bool:
+        """Run the command of a step; its output gets its name once it is whole."""
+        self.say("  " + " ".join(["rlft", *step.words]))
         unfinished = output.with_name(f"unfinished-{output.name}")
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.unlink(missing_ok=True)
         output.parent.mkdir(parents=True, exist_ok=True)
         log = output.with_name(f"{output.name}.log")
-        words = [real(word).replace(str(output), str(unfinished)) for word in step.words]
-        status = runner([*words, *_threads(jobs)], log)
+        words = [self._real(word).replace(str(output), str(unfinished)) for word in step.words]
+        status = self.runner([*words, *_threads(self.jobs)], log)
         if status != 0:
-            say(f"  failed with exit status {status}; the end of {log}:\n{_tail(log)}")
+            self.say(f"  failed with exit status {status}; the end of {log}:\n{_tail(log)}")
             return False
         unfinished.rename(output)
         return True
 
-    def run_one(spec: Spec, seed: int) -> str | None:
-        folder, log = runs / spec.name / f"seed{seed}", runs / spec.name / f"seed{seed}.log"
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with preparing:
-            if not all(prepared(step) for step in spec.before):
-                return spec.command(seed)
-        words = [real(word) for word in spec.words(seed)]
-        say(f"{spec.name} seed {seed}: {spec.command(seed)}")
-        start = time.perf_counter()
-        status = runner([*words, *_threads(jobs), f"run_dir={folder}", "console=json"], log)
-        wall = time.perf_counter() - start
-        with one_at_a_time:
-            if status != 0:
-                say(
-                    f"  {spec.name} failed with exit status {status} after {wall:.0f} s; the end of {log}:\n{_tail(log)}"
-                )
-                return spec.command(seed)
-            run = read_run(spec, seed, read_json(folder / "result.json"), wall) | {"jobs": jobs}
-            run["curves"] = read_curves(folder / "metrics.jsonl", spec.metrics[0])
-            shutil.rmtree(folder / "state", ignore_errors=True)  # only an unfinished run can be resumed from it
-            rows = table.rows()
-            kept = [] if again and seed == spec.seeds[0] else done_seeds(spec, rows.get(spec.name))
-            rows[spec.name] = combine(spec, [*(one for one in kept if one["seed"] != seed), run])
-            table.write(rows)
-            say(f"  {spec.name} {run['metric']} {interval(run)}, {wall:.0f} s")
-        return None
-
-    missing = list(_missing(specs, table, again))
-    if jobs == 1:
-        found = [run_one(spec, seed) for spec, seed in missing]
-    else:
-        pool = ThreadPoolExecutor(max_workers=jobs)  # the threads only wait for processes
-        try:
-            found = list(pool.map(lambda one: run_one(*one), missing))
-        finally:
-            pool.shutdown(cancel_futures=True)  # Ctrl-C: nothing that has not begun begins
-    return [command for command in found if command is not None]
+    def _real(self, word: str) -> str:
+        return word.replace(f"${DATA_VARIABLE}", str(self.data)).replace("$RUNS", str(self.runs))
 
 
 def _threads(jobs: int) -> list[str]:
@@ -214,7 +309,7 @@ def borrowed(spec: Spec, table: Table) -> list[dict[str, Any]]:
 def _missing(specs: Sequence[Spec], table: Table, again: bool) -> Iterator[tuple[Spec, int]]:
     for spec in specs:
         rows = table.rows()
-        if not again and spec.name not in rows and (runs := borrowed(spec, table)):
+        if not (again or spec.then or spec.read) and spec.name not in rows and (runs := borrowed(spec, table)):
             table.write({**rows, spec.name: combine(spec, runs)})
         row = table.rows().get(spec.name)
         finished = set() if again else {run["seed"] for run in done_seeds(spec, row)}

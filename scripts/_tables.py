@@ -20,6 +20,11 @@ NAMES = {
     "sst2": "SST-2",
     "clinc150": "CLINC150",
     "taskmaster4_coffee": "Taskmaster-4 coffee",
+    "dailydialog": "DailyDialog",
+    "dailydialog_pp_pref": "DailyDialog++ preferences",
+    "sgd": "Schema-Guided Dialogue",
+    "kdconv_zh": "KdConv (Chinese)",
+    "goals": "simulated users",
     "sample": "packaged sample",
 }
 METRIC_NAMES = {
@@ -28,6 +33,8 @@ METRIC_NAMES = {
     "accuracy": "accuracy",
     "rouge_l": "ROUGE-L",
     "bleu": "BLEU",
+    "chrf": "chrF",
+    "success": "success rate",
 }
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import bench_training
+import reproduce_dialogue_table
 import reproduce_feedback_table
 import reproduce_main_table
 from _rows import REPOSITORY, ended, read_json
@@ -37,6 +38,9 @@ PAGES: dict[str, dict[str, Shown]] = {
     },
     "docs/feedback.md": {
         "feedback": Shown(script="reproduce_feedback_table", markdown=reproduce_feedback_table.markdown),
+    },
+    "docs/dialogue.md": {
+        "dialogue": Shown(script="reproduce_dialogue_table", markdown=reproduce_dialogue_table.markdown),
     },
 }
 

@@ -30,13 +30,15 @@ def _script(name: str) -> ModuleType:
         sys.path.remove(str(SCRIPTS))
 
 
-rows, main_table, feedback_table, plots, bench, matches, readme = map(
+rows, main_table, feedback_table, dialogue_table, plots, kl_plots, bench, matches, readme = map(
     _script,
     (
         "_rows",
         "reproduce_main_table",
         "reproduce_feedback_table",
+        "reproduce_dialogue_table",
         "plot_feedback",
+        "plot_dialogue",
         "bench_training",
         "_matches",
         "readme_tables",
@@ -233,6 +235,82 @@ def test_what_rows_read_is_made_once_before_them_and_whole_or_not_at_all(tmp_pat
     assert (output.read_text(), len(logs)) == ("all of it", 2)
 
 
+class Measuring:
+    """Stands in for training and evaluations; those named in ``fails`` fail."""
+
+    def __init__(self, *, fails: Sequence[str] = ()) -> None:
+        self.train, self.evals, self.fails = Runner(), list[list[str]](), fails
+
+    def __call__(self, words: Sequence[str], log: Path) -> int:
+        if words[0] == "train":
+            return self.train(words, log)
+        self.evals.append(list(words))
+        chosen = dict(word.split("=", 1) for word in words if "=" in word)
+        status = int(any(name in chosen["checkpoint"] for name in self.fails))
+        if status == 0:
+            Path(chosen["output"]).write_text(json.dumps({"from": chosen["checkpoint"]}))
+        log.write_text("said")
+        return status
+
+
+def begun(name: str = "then", **changes: Any) -> Any:
+    """A row that begins with the run of another one and is measured on its own."""
+    words = ("eval", "checkpoint=$RUN", "against=$RUNS/wnut17/dqn/seed$SEED", "output=$RUN/sampled.json")
+    return spec(
+        name=f"wnut17/{name}",
+        overrides=("init=$RUNS/wnut17/dqn/seed$SEED",),
+        needs=("wnut17/dqn",),
+        then=(rows.Step(output="$RUN/sampled.json", words=words),),
+        read=lambda folder: {"measured_on": json.loads((folder / "sampled.json").read_text())["from"]},
+        seeds=(1, 2),
+        **changes,
+    )
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_a_row_begins_with_the_run_of_another_and_is_measured(tmp_path: Path, jobs: int) -> None:
+    runner = Measuring()
+    table, failed, _ = made(tmp_path, [spec(seeds=(1, 2)), begun()], runner, jobs=jobs)  # type: ignore[arg-type]
+    assert failed == [] and len(runner.train.calls) == 4 and len(runner.evals) == 2
+    row, runs = table.rows()["wnut17/then"], tmp_path / "runs/wnut17"
+    assert [run["measured_on"] for run in row["runs"]] == [f"{runs}/then/seed{seed}" for seed in (1, 2)]
+    assert row["runs"][1]["command"].endswith("init=$RUNS/wnut17/dqn/seed2 seed=2")
+    assert row["runs"][1]["measured"] == [
+        "rlft eval checkpoint=$RUNS/wnut17/then/seed2 against=$RUNS/wnut17/dqn/seed2 output=$RUNS/wnut17/then/seed2/sampled.json"
+    ]
+    began = [next(word for word in call if word.startswith("run_dir")) for call in runner.train.calls]
+    for seed in (1, 2):
+        places = [began.index(f"run_dir={runs}/{name}/seed{seed}") for name in ("dqn", "then")]
+        assert places == sorted(places)
+    assert f"against={runs}/dqn/seed1" in sorted(runner.evals)[0]
+
+
+def test_what_was_trained_is_not_trained_again_where_only_its_measuring_failed(tmp_path: Path) -> None:
+    both = [spec(seeds=(1, 2)), begun()]
+    runner = Measuring(fails=("then",))
+    _, failed, said = made(tmp_path, both, runner)  # type: ignore[arg-type]
+    assert failed == [begun().command(seed) for seed in (1, 2)] and any("exit status 1" in line for line in said)
+    runner = Measuring()
+    table, failed, _ = made(tmp_path, both, runner)  # type: ignore[arg-type]
+    assert failed == [] and runner.train.calls == [] and len(runner.evals) == 2
+    assert table.rows()["wnut17/then"]["complete"]
+    step = begun().then[0]
+    other = begun()
+    other = replace(other, then=(replace(step, words=(*step.words, "decode=sample")),))
+    runner = Measuring()
+    _, failed, _ = made(tmp_path, [both[0], other], runner)  # type: ignore[arg-type]
+    assert failed == [] and runner.train.calls == [] and all("decode=sample" in call for call in runner.evals)
+    _, failed, _ = made(tmp_path, [both[0], other], runner, again=True)  # type: ignore[arg-type]
+    assert failed == [] and len(runner.train.calls) == 4
+
+
+def test_a_row_without_the_run_that_it_needs_says_which(tmp_path: Path) -> None:
+    runner = Measuring()
+    _, failed, said = made(tmp_path, [begun()], runner)  # type: ignore[arg-type]
+    assert failed == [begun().command(seed) for seed in (1, 2)] and runner.train.calls == []
+    assert "needs the run of wnut17/dqn, seed 1, which is not there: --only wnut17/dqn --again" in said[0]
+
+
 def test_the_curves_of_a_run_are_kept_short(tmp_path: Path) -> None:
     log = tmp_path / "metrics.jsonl"
     lines: list[dict[str, Any]] = [{"phase": "warm_start", "step": 1, "reactions": 0, "regret": 7}]
@@ -310,6 +388,171 @@ def test_the_markdown_says_value_interval_share_time_and_what_was_used(tmp_path:
     assert "for several seeds the mean, and the lowest and highest of them" in text
     assert "also read the labels of the dev split: WNUT-17 20; the others kept the last one." in text
     assert text.count("rlft train task=ner") == 5
+
+
+# -- the dialogue table --------------------------------------------------------------------------------------------
+
+
+def reply_run(seed: int, greedy: Sequence[float], sampled: Sequence[float], **further: Any) -> dict[str, Any]:
+    found = {"value": sum(sampled) / len(sampled), "low": 0.0, "high": 1.0}
+    shown = {"reference": "a | b", "greedy": "yes\nsir", "sampled": "no"}
+    return {
+        "seed": seed,
+        "command": f"rlft train seed={seed}",
+        "measured": [f"rlft eval seed={seed}"],
+        "jobs": 1,
+        "scores": {"greedy": list(greedy), "sampled": list(sampled)},
+        "sampled": {"rouge_l": found},
+        "samples": [shown],
+        "signatures": {"bleu": "tok:13a", "rouge_l": "f:mean"},
+        **further,
+    }
+
+
+def reply_row(algorithm: str, title: str, *runs: dict[str, Any], value: float = 0.3) -> dict[str, Any]:
+    return {
+        "name": f"sgd/{algorithm}",
+        "data_set": "sgd",
+        "task": "dialogue",
+        "algorithm": algorithm,
+        "title": title,
+        "metric": "rouge_l",
+        "value": value,
+        "low": 0.2,
+        "high": 0.4,
+        "seeds": [run["seed"] for run in runs],
+        "complete": True,
+        "labels": 9,
+        "dev_labels": 0,
+        "reactions": 0,
+        "seconds": 60,
+        "note": "a few",
+        "runs": list(runs),
+    }
+
+
+AWAY = {"against": {"kl": {"value": 2.0, "low": 1.0, "high": 3.0}, "win_rate": {"value": 0.6, "low": 0.5, "high": 0.7}}}
+
+
+def reply_rows() -> list[dict[str, Any]]:
+    control = [reply_run(1, [0.1, 0.3], [0.0, 0.2], **AWAY), reply_run(2, [0.3, 0.3], [0.2, 0.2], **AWAY)]
+    return [
+        reply_row("supervised", "supervised", reply_run(1, [0.2, 0.2], [0.1, 0.1]), value=0.2),
+        reply_row("more", "then more supervised", *control),
+        reply_row("reinforce", "then REINFORCE", reply_run(1, [0.3, 0.5], [0.0, 0.2], **AWAY)),
+    ]
+
+
+def test_gains_are_over_the_control_on_the_same_replies() -> None:
+    _, control, ours = reply_rows()
+    assert dialogue_table.gains(ours, control)["greedy"] == {  # seed 1 alone is in both: .2 more on either reply
+        name: pytest.approx(0.2) for name in ("value", "low", "high")
+    }
+    assert dialogue_table.gains(ours, control)["sampled"]["value"] == 0
+    both = reply_row("reinforce", "", *ours["runs"], reply_run(2, [0.3, 0.5], [0.2, 0.2]))
+    found = dialogue_table.gains(both, control)["greedy"]  # means over the seeds: .3, .5 against .2, .3
+    assert (found["value"], found["low"], found["high"]) == (
+        pytest.approx(0.15),
+        pytest.approx(0.1),
+        pytest.approx(0.2),
+    )
+    assert dialogue_table.gains(ours, None) == {}
+    assert dialogue_table.gains(ours, reply_row("more", "", reply_run(3, [0, 0], [0, 0]))) == {}
+
+
+def test_the_dialogue_table_says_gains_kl_and_wins() -> None:
+    machine = {"cpu": "a processor", "cores": 2, "torch": "2", "transformers": "5"}
+    lines = dialogue_table.markdown({"rows": reply_rows(), "machine": machine, "clock_seconds": 60}).splitlines()
+    assert lines[0].startswith("| Schema-Guided Dialogue | greedy ROUGE-L | sampled ROUGE-L |")
+    (line,) = [line for line in lines if line.startswith("| then REINFORCE | **")]
+    assert line == (
+        "| then REINFORCE | **0.300 [0.200, 0.400]** | 0.100 [0.000, 1.000] | **+0.200 [+0.200, +0.200]** "
+        "| +0.000 [+0.000, +0.000] | 2.00 [1.00, 3.00] | 0.600 [0.500, 0.700] | 9 labels | 60 s |"
+    )
+    text = "\n".join(lines)
+    assert "| then more supervised | **0.300 [0.200, 0.400]**, 2 seeds | 0.150 [0.100, 0.200] |  |  | 2.00" in text
+    assert "| reference 1 | a \\| b |" in text and "| supervised | yes sir |" in text
+    assert "Signatures: bleu `tok:13a`." in text
+    assert "rlft train seed=2\nrlft eval seed=2" in text
+
+
+def test_preferences_and_simulated_users_have_tables_of_their_own() -> None:
+    known = {"labels": 9, "dev_labels": 0, "reactions": 0, "seconds": 60, "note": "a few", "complete": True}
+    score = {"value": 0.8, "low": 0.7, "high": 0.9}
+    gain = {"value": 0.05, "low": 0.01, "high": 0.09}
+    pairs = known | score | {"data_set": "dailydialog_pp_pref", "task": "preference", "algorithm": "reward_model"}
+    pairs |= {"title": "reward model", "seeds": [1], "runs": [{"jobs": 1, "command": "rlft train"}]}
+    also = {"turns": {"value": 8, "low": 7, "high": 9}, "success_gain": gain}
+    baselines = {name: {"success": score, "turns": also["turns"]} for name in ("random", "hand_written")}
+    runs = [{"jobs": 1, "command": f"rlft {n}", "also": also, "baselines": baselines} for n in range(2)]
+    users = known | score | {"data_set": "goals", "task": "goal_dialogue", "algorithm": "dqn", "title": "DQN"}
+    users |= {"seeds": [1, 2], "also": also, "runs": runs}
+    machine = {"cpu": "a processor", "cores": 2, "torch": "2", "transformers": "5"}
+    content = {"rows": [pairs, users], "machine": machine, "clock_seconds": 60}
+    lines = dialogue_table.markdown(content).splitlines()
+    assert "| reward model | **0.800 [0.700, 0.900]** | 9 labels | 60 s |" in lines
+    assert "| hand-written | **0.800 [0.700, 0.900]** | 8.0 [7.0, 9.0] | | | |" in lines
+    row = "| DQN | **0.800 [0.700, 0.900]**, 2 seeds | 8.0 [7.0, 9.0] | {} | 9 labels | 60 s |"
+    assert row.format("**+0.050 [+0.010, +0.090]**") in lines
+    runs[1]["also"] = also | {"success_gain": gain | {"low": -0.01}}  # not by every seed
+    assert row.format("+0.050 [+0.010, +0.090]") in dialogue_table.markdown(content).splitlines()
+
+
+def test_a_row_of_replies_keeps_what_gains_and_curves_need(tmp_path: Path) -> None:
+    lines = [{"prediction": "a b", "reference": "a b", "reward": 1}, {"prediction": "x", "reference": "y", "reward": 0}]
+    (tmp_path / "test_predictions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    against = {
+        "test": {},
+        "difference": {},
+        "win_rate": {},
+        "kl": {"value": 2.0},
+        "checkpoint": "/home",
+        "predictions": [],
+    }
+    sampled = {"predictions": ["a", "y"], "references": ["a b", "y"], "test": {}, "signatures": {}, "against": against}
+    (tmp_path / "sampled.json").write_text(json.dumps(sampled))
+    (tmp_path / "result.json").write_text(json.dumps({"from_reference": {"kl": 1.5}}))
+    log: list[dict[str, Any]] = [{"phase": "warm_start", "kl": 9, "episode_reward": 9}]
+    log += [{"phase": "main", "kl": 0.5, "episode_reward": 0.3}, {"phase": "main", "loss": 0.1}]
+    log += [{"phase": "main", "dev.kl": 0.6, "dev.sampled_rouge_l": 0.2, "dev.rouge_l": 0.4}]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in log))
+    found = dialogue_table.read_replies(tmp_path, "en")
+    assert found["scores"] == {"greedy": [1.0, 0.0], "sampled": [0.6667, 1.0]}  # P = 1, R = 1/2: F = 2/3
+    assert found["way"] == {"reward": [[0.5, 0.3]], "dev": [[0.6, 0.2, 0.4]]}
+    assert found["samples"][0] == {"reference": "a b", "greedy": "a b", "sampled": "a"}
+    assert "/home" not in json.dumps(found) and found["against"]["kl"] == {"value": 2.0}
+    assert found["from_reference"] == {"kl": 1.5}
+    (tmp_path / "sampled.json").write_text(json.dumps({**sampled, "references": ["a b", "z"]}))
+    with pytest.raises(RlftError, match="is about other replies"):
+        dialogue_table.read_replies(tmp_path, "en")
+
+
+def test_every_run_from_rewards_has_its_start_and_its_control() -> None:
+    found = {one.name: one for one in dialogue_table.specs()}
+    order = list(found)
+    for one in found.values():
+        assert all(order.index(name) < order.index(one.name) for name in one.needs)
+        assert all(set(one.seeds) <= set(found[name].seeds) for name in one.needs if "preferences" not in name)
+        if one.task == "dialogue":
+            assert (
+                int(one.overrides[[w.partition("=")[0] for w in one.overrides].index("evaluation.max_examples")][24:])
+                >= 200
+            )
+            assert f"{one.data_set}/more" in found
+            begins = [word for word in one.overrides if word.startswith("init=")]
+            assert begins == ([f"init=$RUNS/{one.data_set}/supervised/seed$SEED"] if one.needs else [])
+    assert found["taskmaster4_coffee/reinforce"].seeds == found["taskmaster4_coffee/more"].seeds == (1, 2)
+
+
+def test_reward_against_kl_is_drawn_for_runs_from_rewards(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="the extra plot is not installed")
+    some = reply_rows()
+    assert kl_plots.figures({"rows": some}, tmp_path) == []
+    some[2]["runs"][0]["way"] = {"reward": [[0.0, 0.2], [1.0, 0.3]], "dev": [[0.5, 0.2, 0.3], [1.0, 0.3, 0.3]]}
+    assert list(kl_plots.ways(some, "sgd")) == ["REINFORCE"]
+    assert kl_plots.start(some, "sgd") == {"greedy": 0.2, "sampled": 0.1}
+    (path,) = kl_plots.figures({"rows": some}, tmp_path)
+    assert path.name == "dialogue_sgd.png" and path.read_bytes().startswith(b"\x89PNG")
 
 
 # -- speed ---------------------------------------------------------------------------------------------------------
@@ -439,6 +682,10 @@ def pages(tmp_path: Path) -> Path:
     main_rows = filled_results(tmp_path)
     (results / "main.json").write_text(json.dumps(main_rows))
     (results / "feedback.json").write_text(json.dumps(main_rows))
+    machine = {"cpu": "a processor", "cores": 2, "torch": "2", "transformers": "5"}
+    replies = {"rows": reply_rows(), "machine": machine, "clock_seconds": 60}
+    (results / "dialogue.json").write_text(json.dumps(replies))
+    (tmp_path / "docs/dialogue.md").write_text("<!-- table:dialogue -->\n<!-- /table:dialogue -->\n")
     (results / "speed.json").write_text(json.dumps(SPEED))
     (tmp_path / "README.md").write_text(TEXT)
     (tmp_path / "docs/feedback.md").write_text("<!-- table:feedback -->\n<!-- /table:feedback -->\n")
@@ -498,14 +745,15 @@ def test_a_page_without_markers_or_results_is_refused(pages: Path) -> None:
 
 
 @pytest.mark.slow
-def test_every_row_of_the_feedback_table_is_a_command_that_rlft_accepts(tmp_path: Path) -> None:
+@pytest.mark.parametrize("table", [feedback_table, dialogue_table], ids=["feedback", "dialogue"])
+def test_every_row_of_a_table_is_a_command_that_rlft_accepts(tmp_path: Path, table: ModuleType) -> None:
     from rlft_cli.cli import main
 
-    for name in {one.data_set for one in feedback_table.specs()}:
-        (tmp_path / name).mkdir(exist_ok=True)
-    for one in [*feedback_table.specs(), *feedback_table.quick_specs()]:
-        words = [word.replace("$RLFT_DATA", str(tmp_path)) for word in one.words(1)]
-        assert main([*words, "--cfg", "job"]) == 0
+    for one in [*table.specs(), *table.quick_specs()]:
+        (tmp_path / one.data_set).mkdir(exist_ok=True)
+        for words in (one.words(1), *(step.words for step in one.steps(1))):
+            found = [word.replace("$RLFT_DATA", str(tmp_path)).replace("$RUNS", "runs") for word in words]
+            assert main([*found, "--cfg", "job"]) == 0
 
 
 @pytest.mark.slow
@@ -528,6 +776,20 @@ def test_a_real_row_of_the_tiny_model(tmp_path: Path) -> None:
     assert row["examples"] == {"train": 30, "dev": 10, "test": 10}
     assert row["reactions"] >= 30
     assert '"run_dir"' in (tmp_path / "runs/sample_ner/dqn/seed1.log").read_text()
+
+
+@pytest.mark.slow
+def test_real_rows_of_replies(tmp_path: Path) -> None:
+    some = rows.chosen(dialogue_table.quick_specs(), "sample/supervised,sample/more,sample/reinforce")
+    table = rows.Table(path=tmp_path / "dialogue.json", about="a test", order=tuple(one.name for one in some))
+    said: list[str] = []
+    assert rows.make(some, table, runs=tmp_path / "runs", data=None, say=said.append) == [], said
+    run = table.rows()["sample/reinforce"]["runs"][0]
+    assert len(run["scores"]["greedy"]) == len(run["scores"]["sampled"]) == 6
+    assert run["against"]["kl"]["value"] > -1e-6 and len(run["way"]["dev"]) >= 2
+    assert str(tmp_path) not in json.dumps(run)
+    text = dialogue_table.markdown(json.loads(table.path.read_text()))
+    assert "| then REINFORCE | **" in text and "decode=sample" in text
 
 
 @pytest.mark.slow

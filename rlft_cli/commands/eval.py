@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from omegaconf import DictConfig
 
 from rlft_cli import artifact, durable, pipeline
@@ -10,12 +12,15 @@ from rlft_cli.console import Console
 from rlft_cli.data import Data, Splits
 from rlft_cli.data.files import Files
 from rlft_cli.data.table import named
+from rlft_cli.decode.sample import Sample
 from rlft_cli.errors import RewardFailure, RlftError, UsageError
 from rlft_cli.evaluation import Comparison, Evaluation, compare
+from rlft_cli.metrics.bootstrap import Interval
 from rlft_cli.reward import Reward
 from rlft_cli.task import Row
 
 SEED = 1  # of the bootstrap: the same intervals every time
+SHOWN = 5  # replies that are printed beside those of the other checkpoint
 
 
 def run(config: DictConfig, console: Console) -> None:
@@ -47,6 +52,7 @@ def run(config: DictConfig, console: Console) -> None:
         "checkpoint": str(config.checkpoint),
         "split": config.split,
         "decode": str(config.options.decode),
+        "decode_settings": pipeline.plain(config.decode),
         "examples": examples,
         config.split: found.metrics,
         "signatures": setup.task.signatures(),
@@ -56,17 +62,36 @@ def run(config: DictConfig, console: Console) -> None:
     if other is not None:
         theirs = judge(other, rows, reward, config.evaluation)
         seconds += theirs.seconds
-        gaps = compare(setup.task, found, theirs, SEED, config.evaluation.bootstrap)
-        show_comparison(console, found, theirs, gaps, config.against)
-        content["against"] = {
-            "checkpoint": str(config.against),
-            config.split: theirs.metrics,
-            "difference": gaps.difference,
-            "win_rate": gaps.win_rate,
-        }
+        kl = kl_between(setup, other, found, config.evaluation)
+        content["against"] = beside(config, console, setup, found, theirs, kl)
     console.line(f"{examples} examples in {seconds:.1f} s", examples=examples, seconds=round(seconds, 2))
+    content |= {"predictions": found.predictions, "references": found.references}
     if output is not None:
         durable.write_json(output, content)
+
+
+def beside(
+    config: DictConfig,
+    console: Console,
+    setup: pipeline.Setup,
+    found: Evaluation,
+    theirs: Evaluation,
+    kl: Interval | None,
+) -> dict[str, Any]:
+    """Print what the checkpoint has before another, and of texts the first ones of both; returns what the output holds."""
+    gaps = compare(setup.task, found, theirs, SEED, config.evaluation.bootstrap)
+    show_comparison(console, found, theirs, gaps, kl, config.against)
+    if setup.task.decisions == "tokens":
+        texts = zip(theirs.predictions, found.predictions, found.references, strict=True)
+        console.table("the first replies", ("against", "checkpoint", "reference"), list(texts)[:SHOWN])
+    return {
+        "checkpoint": str(config.against),
+        config.split: theirs.metrics,
+        "difference": gaps.difference,
+        "win_rate": gaps.win_rate,
+        "kl": kl,
+        "predictions": theirs.predictions,
+    }
 
 
 def rival(path: str, setup: pipeline.Setup, hardware: DictConfig) -> pipeline.Setup:
@@ -107,7 +132,21 @@ def judge(setup: pipeline.Setup, rows: list[Row], reward: Reward | None, setting
     return setup.evaluator(settings).evaluate(setup.policy, ids, reward)
 
 
-def show_comparison(console: Console, ours: Evaluation, theirs: Evaluation, gaps: Comparison, against: str) -> None:
+def kl_between(
+    setup: pipeline.Setup, other: pipeline.Setup, found: Evaluation, settings: DictConfig
+) -> Interval | None:
+    """KL from another policy over the same tokens in nats a reply, on replies that were drawn; None where it is none."""
+    drawn = isinstance(setup.decode, Sample) and setup.decode.draws_from_policy
+    if setup.task.decisions != "tokens" or not drawn:
+        return None
+    if pipeline.tokenizer_mark(setup.task.codec) != pipeline.tokenizer_mark(other.task.codec):
+        return None
+    return setup.evaluator(settings).divergence(setup.policy, other.policy, found.ids, found.actions)
+
+
+def show_comparison(
+    console: Console, ours: Evaluation, theirs: Evaluation, gaps: Comparison, kl: Interval | None, against: str
+) -> None:
     """Print what one checkpoint has before another; single labels are left to the file."""
     rows = [
         (name, ours.metrics[name]["value"], theirs.metrics[name]["value"], gap["value"], gap["low"], gap["high"])
@@ -123,6 +162,9 @@ def show_comparison(console: Console, ours: Evaluation, theirs: Evaluation, gaps
             low=wins["low"],
             high=wins["high"],
         )
+    if kl is not None:
+        text = f"KL from it {kl['value']:.3f} [{kl['low']:.3f}, {kl['high']:.3f}] nats a reply"
+        console.line(text, kl=kl["value"], low=kl["low"], high=kl["high"])
 
 
 def splits_of(config: DictConfig, setup: pipeline.Setup) -> Splits:

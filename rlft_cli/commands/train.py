@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import signal
@@ -15,9 +16,11 @@ from omegaconf import DictConfig
 
 from rlft_cli import artifact, durable, pipeline
 from rlft_cli.commands.train_log import LOG_EVERY_STEPS, against_collapse, log, show_baselines, show_metrics, sizes
+from rlft_cli.commands.train_reference import against_reference
 from rlft_cli.commands.train_state import Run, keep_batch, load_state, restore, resumed_config, save_state
 from rlft_cli.console import Console
 from rlft_cli.errors import RewardFailure, RlftError, UsageError
+from rlft_cli.evaluation import Evaluation
 from rlft_cli.finite import NonFiniteError
 from rlft_cli.hardware import keep_freed_memory
 from rlft_cli.learner import Progress, learn
@@ -138,10 +141,11 @@ def _look(this: Run, training: Training, progress: Progress) -> None:
     """Evaluate on dev, and keep the checkpoint where it is the best by the selection rule."""
     this.due = True
     found = this.setup.evaluator(this.config.evaluation).evaluate(this.setup.policy, this.setup.ids["dev"], this.reward)
+    away = against_reference(this, training)
     this.due = False
     primary = this.setup.task.primary
     rule = this.config.selection.by
-    values = {name: interval["value"] for name, interval in found.metrics.items()}
+    values = {name: interval["value"] for name, interval in (found.metrics | away).items()}
     durable.append_line(
         this.folder / "metrics.jsonl",
         {
@@ -159,6 +163,7 @@ def _look(this: Run, training: Training, progress: Progress) -> None:
             "passes": round(progress.passes, 2),
             f"dev {primary}": values[primary],
             "dev reward": values["reward"],
+            "dev kl": values.get("kl"),
             "best": "*" if gained and rule != "last" else None,
         }
     )
@@ -168,6 +173,7 @@ def _look(this: Run, training: Training, progress: Progress) -> None:
     this.collapsed = collapsed
     if gained:
         this.best, this.best_passes, this.without_gain = score, progress.passes, 0
+        this.from_reference = away
         durable.replace_folder(this.folder / "checkpoint", this.setup.save_checkpoint)
     else:
         this.without_gain += 1
@@ -184,7 +190,8 @@ def _finish(this: Run) -> None:
         ids = pipeline.same_examples(this.setup, saved, split)
         found = evaluator.evaluate(saved.policy, ids, this.reward)
         metrics[split], seconds[f"evaluate_{split}"] = found.metrics, found.seconds
-        details = saved.task.details(found.predictions, saved.task.references(ids))  # of the last split: test
+        details = saved.task.details(found.predictions, found.references)  # of the last split: test
+    durable.write_text(this.folder / "test_predictions.jsonl", _lines(found))
     if this.before:
         details["samples"] = [
             {"before": before, **one} for before, one in zip(this.before, details["samples"], strict=True)
@@ -204,6 +211,7 @@ def _finish(this: Run) -> None:
         },
         "examples": {split: len(ids) for split, ids in this.setup.ids.items()},
         **metrics,
+        **({"from_reference": this.from_reference} if this.from_reference else {}),
         **details,
         "seconds": {name: round(value, 2) for name, value in seconds.items()},
         "used": {**vars(this.counts), **_repeats(this)},
@@ -218,6 +226,14 @@ def _finish(this: Run) -> None:
     console.line(f"run folder: {this.folder}", run_dir=str(this.folder))
     command = shlex.join(["rlft", "eval", f"checkpoint={this.folder}", "split=test"])
     console.line(f"evaluate it: {command}", command=command)
+
+
+def _lines(found: Evaluation) -> str:
+    """Every prediction with its reference and the reward of its episode, one JSON object a line."""
+    assert found.rewards is not None
+    rows = zip(found.predictions, found.references, found.rewards.tolist(), strict=True)
+    keys = ("prediction", "reference", "reward")
+    return "".join(json.dumps(dict(zip(keys, row, strict=True)), ensure_ascii=False) + "\n" for row in rows)
 
 
 def _repeats(this: Run) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from rlft_cli import artifact, durable, pipeline
 from rlft_cli.console import Console
 from rlft_cli.errors import RlftError, UsageError
 from rlft_cli.finite import NonFiniteError
+from rlft_cli.metrics.bootstrap import Interval
 from rlft_cli.reactions import Counts
 from rlft_cli.reward import Reward
 from rlft_cli.through_hydra import run_choices
@@ -43,6 +44,9 @@ class Run:
     due: bool = False  # an evaluation that could not be done
     passes: float = 0.0  # of the main phase
     before: list[str] = field(default_factory=list)  # first test replies of the policy with which the main phase began
+    from_reference: dict[str, Interval] = field(
+        default_factory=dict
+    )  # of the best checkpoint; empty without a reference
 
 
 def resumed_config(config: DictConfig) -> tuple[DictConfig, Path]:
@@ -96,6 +100,7 @@ def save_state(this: Run, training: Training) -> None:
         "window": this.window,
         "due": this.due,
         "before": this.before,
+        "from_reference": this.from_reference,
     }
     durable.replace_folder(this.folder / "state", lambda folder: durable.save_nested(folder, state))
 
@@ -115,7 +120,7 @@ def restore(this: Run, training: Training, state: dict[str, Any]) -> None:
     training.load_state_dict(state["training"])
     this.best, this.best_passes, this.without_gain = state["best"], state["best_passes"], state["without_gain"]
     this.seconds, this.counts, this.window = state["seconds"], Counts(**state["counts"]), state["window"]
-    this.due, this.before = state["due"], state["before"]
+    this.due, this.before, this.from_reference = state["due"], state["before"], state["from_reference"]
     artifact.truncate_log(this.folder / "metrics.jsonl", this.phase, training.step)
 
 

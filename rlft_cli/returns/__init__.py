@@ -23,7 +23,15 @@ from rlft_cli.returns.distributional import (
     chosen_heads,
     quantile_huber,
 )
-from rlft_cli.returns.divergence import kl_k1, kl_k2, kl_k3, kl_of_episodes, kl_penalised, steered_coefficient
+from rlft_cli.returns.divergence import (
+    kl_exact,
+    kl_k1,
+    kl_k2,
+    kl_k3,
+    kl_of_episodes,
+    kl_penalised,
+    steered_coefficient,
+)
 from rlft_cli.returns.logged import IlqlLosses, cql_penalty, expectile_loss, ilql_losses
 from rlft_cli.returns.off_policy import (
     banditnet_loss,
@@ -91,6 +99,7 @@ __all__ = [
     "importance_ratio",
     "importance_weights",
     "inverse_propensity",
+    "kl_exact",
     "kl_k1",
     "kl_k2",
     "kl_k3",

@@ -6,6 +6,16 @@ import torch
 from torch import Tensor
 
 
+def kl_exact(scores: Tensor, reference: Tensor) -> Tensor:
+    """sum_a pi(a) (log pi(a) - log pi_ref(a)) of the softmax of both scores: [..., A] -> [...], in nats.
+
+    Summed over the decisions of an episode drawn from pi it is an unbiased estimate of the KL of whole episodes (chain
+    rule: Cover and Thomas 2006, th. 2.5.3), with less noise than the log-ratio of what was drawn.
+    """
+    log_prob, other = torch.log_softmax(scores, dim=-1), torch.log_softmax(reference, dim=-1)
+    return (log_prob.exp() * (log_prob - other)).sum(-1)
+
+
 def kl_k1(log_prob: Tensor, reference: Tensor) -> Tensor:
     """log pi - log pi_ref: unbiased for KL(pi || ref) as a reward; never differentiate it as a loss (Schulman 2020)."""
     return log_prob - reference

@@ -35,12 +35,35 @@ def test_a_checkpoint_against_another(rlft: Any, world: Path, here: Path) -> Non
     assert told["difference"] == one["against"]["difference"]["f1"]["value"]
 
 
+def test_sampled_replies_and_how_far_one_policy_is_from_another(rlft: Any, world: Path, here: Path) -> None:
+    run, other = world / "dialogue_run", Path(shutil.copytree(world / "dialogue_run", here / "other"))
+    weights, noise = other / "checkpoint/model.safetensors", torch.Generator().manual_seed(1)
+    moved = {name: w + 0.02 * torch.randn(w.shape, generator=noise) for name, w in load_file(weights).items()}
+    save_file(moved, weights, metadata={"format": "pt"})
+    drawn = ("decode=sample", "console=json", *CPU)
+    done = rlft("eval", f"checkpoint={other}", f"against={run}", "output=away.json", *drawn)
+    assert done.status == 0, done
+    assert rlft("eval", f"checkpoint={run}", f"against={run}", "output=same.json", *drawn).status == 0
+    away, same = (json.loads(Path(name).read_text()) for name in ("away.json", "same.json"))
+    assert away["decode"] == "sample" and away["decode_settings"]["seed"] == 1
+    assert away["against"]["kl"]["value"] > 0.01 > abs(same["against"]["kl"]["value"])
+    assert away["against"]["predictions"] == same["predictions"] != away["predictions"]
+    assert len(away["predictions"]) == len(away["references"]) == 8
+    rows = [json.loads(line) for line in done.out.splitlines()]
+    assert [row["kl"] for row in rows if "kl" in row] == [away["against"]["kl"]["value"]]
+    told = [row["checkpoint"] for row in rows if row.get("table") == "the first replies"]
+    assert told == away["predictions"][:5]
+    greedy = [json.loads(line) for line in (run / "test_predictions.jsonl").read_text().splitlines()]
+    assert [one["reference"] for one in greedy] == away["references"]
+
+
 def test_wins_are_counted_by_the_reward_that_is_given(rlft: Any, world: Path, here: Path) -> None:
     run = world / "dialogue_run"
     done = rlft("eval", f"checkpoint={run}", f"against={run}", "reward=chrf", "output=same.json", *CPU)
     assert done.status == 0, done
     found = json.loads(Path("same.json").read_text())
     assert found["against"]["win_rate"] == {"value": 0.5, "low": 0.5, "high": 0.5}
+    assert found["against"]["kl"] is None, "greedy replies are no draws from the policy"
     assert all(gap == {"value": 0, "low": 0, "high": 0} for gap in found["against"]["difference"].values())
     stored = json.loads((run / "result.json").read_text())["test"]
     assert found["test"]["rouge_l"]["value"] == stored["rouge_l"]["value"]

@@ -68,6 +68,11 @@ def test_from_comparisons_to_a_policy(rlft: Any) -> None:
     found, stored = result("policy"), yaml.safe_load(Path("policy/config.yaml").read_text())["reward"]
     # 0 is the mean and 1 the spread over replies of the policy as it began, which therefore it left behind
     assert found["test"]["reward"]["value"] > 0.5
+    looks = [json.loads(line) for line in Path("policy/metrics.jsonl").read_text().splitlines()]
+    away, looks = found["from_reference"], [row for row in looks if "dev.kl" in row and row["phase"] == "main"]
+    assert away["kl"]["value"] == looks[-1]["dev.kl"] > away["kl"]["low"] > 0  # far from where it began
+    assert away["sampled_reward"]["value"] == looks[-1]["dev.sampled_reward"] > 0
+    assert "from_reference" not in result("judge")
     assert isinstance(stored["centre"], float) and stored["scale"] > 0
     again = rlft(
         "eval", "checkpoint=policy", "split=test", "hardware=cpu", "evaluation.bootstrap=10", "output=again.json"

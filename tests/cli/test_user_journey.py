@@ -89,7 +89,7 @@ def test_the_last_lines_name_the_run_folder_and_the_command_that_measures_it(
     done = rlft(*told.splitlines()[-1].removeprefix("evaluate it: rlft ").split(), "evaluation.bootstrap=10")
     assert (done.status, done.err) == (0, "")
     there = {path.name for path in folder.iterdir()}
-    assert there == {"checkpoint", "config.yaml", "metrics.jsonl", "result.json", "state"}
+    assert there == {"checkpoint", "config.yaml", "metrics.jsonl", "result.json", "state", "test_predictions.jsonl"}
 
 
 def test_a_run_folder_with_a_blank_is_named_as_it_is_typed(rlft: Any, ner: Path) -> None:

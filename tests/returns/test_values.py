@@ -204,10 +204,18 @@ def test_kl_estimators() -> None:
     close(returns.kl_k3(pi, ref), [math.log(2) - 0.5])
 
 
+def test_the_exact_kl_of_two_sets_of_scores() -> None:
+    # (1/2, 1/2) from (3/4, 1/4): ln(2/3) / 2 + ln(2) / 2 = ln(4/3) / 2; scores have any constant; illegal ones count for nothing
+    scores = t64([[1.0, 1.0, -1e9], [math.log(3), 0.0, -1e9]])
+    other = t64([[math.log(3) + 7, 7.0, -1e9], [math.log(3) - 2, -2.0, -1e9]])
+    close(returns.kl_exact(scores, other), [0.5 * math.log(4 / 3), 0.0])
+
+
 def test_expected_kl_estimators() -> None:
     """Row 12: k1 and k3 are unbiased, k2 is not; k3 is never negative."""
     pi, ref = torch.log_softmax(torch.randn(9, dtype=D), 0), torch.log_softmax(torch.randn(9, dtype=D), 0)
     kl = (pi.exp() * (pi - ref)).sum()
+    assert abs(returns.kl_exact(pi, ref) - kl) < 1e-12
     assert abs((pi.exp() * returns.kl_k1(pi, ref)).sum() - kl) < 1e-12
     assert abs((pi.exp() * returns.kl_k3(pi, ref)).sum() - kl) < 1e-12
     assert abs((pi.exp() * returns.kl_k2(pi, ref)).sum() - kl) > 1e-3
