@@ -44,9 +44,11 @@ class Run:
     due: bool = False  # an evaluation that could not be done
     passes: float = 0.0  # of the main phase
     before: list[str] = field(default_factory=list)  # first test replies of the policy with which the main phase began
-    from_reference: dict[str, Interval] = field(
-        default_factory=dict
-    )  # of the best checkpoint; empty without a reference
+    from_reference: dict[str, Interval] = field(default_factory=dict)  # of the best checkpoint; empty without one
+
+
+# What a state holds of a run; beside it "training" and "counts".
+KEPT = ("phase", "best", "best_passes", "without_gain", "seconds", "window", "due", "before", "from_reference")
 
 
 def resumed_config(config: DictConfig) -> tuple[DictConfig, Path]:
@@ -89,27 +91,24 @@ def _typed_keys() -> set[str]:
 
 def save_state(this: Run, training: Training) -> None:
     """Write what ``load_state`` and ``restore`` read."""
-    state = {
-        "phase": this.phase,
-        "training": training.state_dict(),
-        "best": this.best,
-        "best_passes": this.best_passes,
-        "without_gain": this.without_gain,
-        "seconds": this.seconds,
-        "counts": vars(this.counts).copy(),
-        "window": this.window,
-        "due": this.due,
-        "before": this.before,
-        "from_reference": this.from_reference,
-    }
+    state = {name: vars(this)[name] for name in KEPT}
+    state |= {"training": training.state_dict(), "counts": vars(this.counts).copy()}
     durable.replace_folder(this.folder / "state", lambda folder: durable.save_nested(folder, state))
 
 
 def load_state(folder: Path) -> dict[str, Any] | None:
-    """Where a run stopped, None where it had just begun; RlftError where that, or the best checkpoint, is damaged."""
+    """Where a run stopped, None where it had just begun.
+
+    RlftError where that, or the best checkpoint, is damaged, and for a state that another version of rlft wrote.
+    """
     if not durable.current(folder / "state").exists():
         return None
     state = durable.load_nested(folder / "state")
+    if missing := [name for name in (*KEPT, "training", "counts") if name not in state]:
+        raise RlftError(
+            f"{folder / 'state'} was written by another version of rlft (it has no {missing[0]}); resume it with that version, "
+            f"or begin a run from its weights: init={folder}"
+        )
     if state["best"] is not None:
         artifact.read_card(durable.current(folder / "checkpoint"))
     return state

@@ -299,6 +299,16 @@ def test_resume_of_a_damaged_run_is_no_fresh_start(
     assert not (run / "result.json").exists()
 
 
+def test_a_state_of_another_version_is_named_as_such(rlft: Any, run: Path) -> None:
+    file = unfinished(run) / "state" / "state.json"
+    state = json.loads(file.read_text())
+    state["__dict__"] = [pair for pair in state["__dict__"] if pair[0] != "window"]
+    file.write_text(json.dumps(state))
+    rlft("train", "resume=run").refused(
+        1, "run/state was written by another version of rlft (it has no window)", "init=run"
+    )
+
+
 def test_a_log_line_that_a_kill_cut_off_does_no_harm(rlft: Any, run: Path) -> None:
     log = unfinished(run) / "metrics.jsonl"
     whole = log.read_text()
