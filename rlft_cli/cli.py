@@ -22,7 +22,7 @@ from rlft_cli.help import FLAGS, VERBS, complete, completion_script, overview, v
 from rlft_cli.options import Library
 from rlft_cli.overrides import Override, for_hydra, parse, quoted
 from rlft_cli.roots import ROOTS
-from rlft_cli.stages import is_more, more_word, stage_faults
+from rlft_cli.stages import is_more, more_word, other_verb, stage_faults
 from rlft_cli.suggest import did_you_mean
 
 if TYPE_CHECKING:
@@ -161,6 +161,9 @@ def _run(call: Call, library: Library) -> int:
     """Check every run that the command line asks for, then hand it to Hydra."""
     overrides, problems = _parse(call, library, [word for word in call.words if not _is_hydras(word)])
     lines = [f"{problem.key}: {problem.text}" for problem in problems]
+    presets = [str(value) for one in overrides if one.key == "experiment" for value in one.values]
+    if strange := [text for name in presets if (text := other_verb(library, call.verb, name)) is not None]:
+        raise UsageError(_page(strange))
     swept = overrides
     if call.multirun:
         swept, more = _with_sweeper_params(call, library, overrides)

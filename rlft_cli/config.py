@@ -150,5 +150,6 @@ def _line(library: Library, verb: str, composed: Composed, problem: Problem) -> 
 
 
 def _of_other_verbs(verb: str, key: str) -> str:
-    others = [f"rlft {other}" for other in ROOTS if other != verb and key in root_class(other).fields]
+    reading = [other for other in ROOTS if other != verb and key not in NOT_READ.get(other, ())]
+    others = [f"rlft {other}" for other in reading if key in root_class(other).fields]
     return f" (but {' and '.join(others)})" if others else ""

@@ -173,14 +173,17 @@ class PipelineConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """Everything that ``rlft data`` reads; the model tells what will be windowed, the last three come with the task."""
+    """Everything that ``rlft data`` reads; the model tells what will be windowed, the last six come with the task."""
 
     data: Component
     task: Component
     model: Component
     tuning: Component
     reward: Component
+    feedback: Component
     explore: Component
+    memory: Component
+    algo: Component
     console: ConsoleMode
     debug: bool
 
@@ -257,7 +260,10 @@ ROOTS = {
     "verify": "VerifyConfig",
 }
 # Groups that only come with others: what they lack is not asked for.
-NOT_READ = {"verify": ("feedback", "memory", "explore")}
+NOT_READ = {
+    "verify": ("feedback", "memory", "explore"),
+    "data": ("tuning", "reward", "feedback", "explore", "memory", "algo"),
+}
 
 
 def root_class(verb: str) -> ClassSource:

@@ -38,6 +38,21 @@ class Stage:
         return [*self.words, *taken, f"run_dir={folder / self.name}"]
 
 
+def other_verb(library: Library, verb: str, experiment: str) -> str | None:
+    """What to say where a preset for ``rlft train`` is given to a pipeline, or one with stages to a run; None where it fits."""
+    source = library.option("experiment", experiment)
+    if source is None:
+        return None
+    if verb == "train" and "stages" in source.values:
+        return f"experiment={experiment}: has stages; type rlft pipeline experiment={experiment}"
+    chooses = any(
+        str(key).startswith("override ") for entry in source.defaults if isinstance(entry, dict) for key in entry
+    )
+    if verb == "pipeline" and chooses and "stages" not in source.values:
+        return f"experiment={experiment}: is one run, without stages; type rlft train experiment={experiment}"
+    return None
+
+
 def stages_of(values: Mapping[str, Any]) -> tuple[list[Stage], list[str]]:
     """The stages of a resolved pipeline config, and one line for everything that is wrong with how they hang together."""
     given: dict[str, Any] = values["stages"]

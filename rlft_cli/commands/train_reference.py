@@ -25,5 +25,6 @@ def against_reference(this: Run, training: Training) -> dict[str, Interval]:
     ids = this.setup.ids["dev"][:MOST_REPLIES]
     found = evaluator.evaluate(this.setup.policy, ids, this.reward, likelihood=False)
     kl = evaluator.divergence(this.setup.policy, reference, ids, found.actions)
-    sampled = {f"sampled_{name}": found.metrics[name] for name in ("reward", task.primary)}
+    told = [name for name in ("reward", task.primary) if name in found.metrics]  # a likelihood is none of samples
+    sampled = {f"sampled_{name}": found.metrics[name] for name in told}
     return {"kl": kl, **sampled}

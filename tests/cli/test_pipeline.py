@@ -123,6 +123,8 @@ def test_it_goes_on_where_it_stopped(rlft: Any, presets: tuple[str, ...], traine
 
 def test_wrong_use_is_refused(rlft: Any, presets: tuple[str, ...], trained: Trained, world: Path) -> None:
     rlft("pipeline").refused(2, "stages: there are none")
+    for right, wrong, what in (("train", "pipeline", "wnut17_dqn"), ("pipeline", "train", "two_stage_dialogue")):
+        rlft(wrong, f"experiment={what}").refused(2, f"type rlft {right} experiment={what}")
     rlft("pipeline", f"resume={world / 'ner_run'}").refused(2, "is no pipeline folder")
     rlft("pipeline", "resume=nowhere").refused(2, "is no pipeline folder")
     done = rlft(*presets, "one:passes=-1", "two:algo=reinforc", "three:seed=1")
