@@ -320,6 +320,7 @@ def test_completion_works_in_fish(tmp_path: Path) -> None:
     assert (done.stdout.split(), done.stderr) == (["algo=supervised", "checkpoint=runs/"], "")
 
 
+@pytest.mark.slow
 def test_completion_works_in_bash(tmp_path: Path) -> None:
     path = path_with_rlft(tmp_path)
 

@@ -438,7 +438,7 @@ def slow(name: str, decisions: str) -> Any:
     ("name", "decisions"),
     [
         ("dqn", "tags"),
-        ("dqn_bootstrapped", "tags"),
+        slow("dqn_bootstrapped", "tags"),
         ("reinforce", "tags"),
         slow("dqn_latest", "tags"),
         slow("self_critical", "tags"),

@@ -115,12 +115,13 @@ def verify(*words: str) -> int:
 ALGORITHMS = Library([config_folder()]).options["algo"]
 
 
-@pytest.mark.parametrize("algo", thinned(ALGORITHMS, lambda algo: algo in ("dqn", "reinforce", "supervised", "dpo")))
+@pytest.mark.parametrize("algo", thinned(ALGORITHMS, lambda algo: algo in ("reinforce", "supervised", "dpo")))
 def test_every_shipped_algorithm_holds_as_it_is_set(algo: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert verify(f"algo={algo}") == 0, capsys.readouterr()
     assert len(rows(capsys.readouterr().out)) >= 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "count"),
     every_other(

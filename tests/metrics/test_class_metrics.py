@@ -51,6 +51,7 @@ def test_interval_has_the_binomial_width() -> None:
     assert metric["high"] == pytest.approx(0.75 + 0.0424, abs=0.004)
 
 
+@pytest.mark.slow
 def test_macro_interval_equals_scikit_learn_on_drawn_examples() -> None:
     predictions, references = map(np.array, draw(1, 60))
     generator = np.random.default_rng(0)

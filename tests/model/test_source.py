@@ -253,6 +253,7 @@ def test_the_cache_folder_follows_the_environment(
     assert locate([wheel[1]]).is_relative_to(tmp_path / "own" / "rlft")
 
 
+@pytest.mark.slow
 def test_pip_downloads_from_a_folder_without_a_network(
     tmp_path: Path, wheel: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
