@@ -37,14 +37,20 @@ def draw(curves: Mapping[str, Sequence[Curve]], path: Path, *, x: str, y: str, l
     """Write a figure with one line for each name: the mean of its curves, and their range; RlftError without matplotlib."""
     figure, save = canvas(path)
     axes = figure.subplots()
-    for name, some in curves.items():
+    ends = []
+    for n, (name, some) in enumerate(curves.items()):
         points, values = together(some)
         label = f"{name} ({len(some)})" if len(some) > 1 else name
         if points[0] == points[-1]:  # a level that took no reaction
-            axes.axhline(values.mean(), label=label, linestyle="--", color=f"C{len(axes.lines)}")
+            axes.axhline(values.mean(), label=label, linestyle="--", color=f"C{n}")
             continue
-        axes.plot(points, values.mean(0), label=label)
-        axes.fill_between(points, values.min(0), values.max(0), alpha=0.2)
-    axes.set(xlabel=x, ylabel=y, title=title, xlim=(0, None))
+        ends.append(points[-1])
+        axes.plot(points, values.mean(0), label=label, color=f"C{n}")
+        axes.fill_between(points, values.min(0), values.max(0), alpha=0.2, color=f"C{n}")
+    axes.set(xlabel=x, ylabel=y, title=title)
+    if ends and max(ends) > 8 * min(ends):  # short ones would be a stroke at the edge
+        axes.set_xscale("log")
+    else:
+        axes.set_xlim(0, None)
     axes.legend(title=legend, loc="center left", bbox_to_anchor=(1.0, 0.5))
     save()
