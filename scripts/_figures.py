@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _rows import REPOSITORY
+from _rows import REPOSITORY, read_json
 
 from rlft_cli.errors import RlftError
 
@@ -54,3 +55,22 @@ def draw(curves: Mapping[str, Sequence[Curve]], path: Path, *, x: str, y: str, l
         axes.set_xlim(0, None)
     axes.legend(title=legend, loc="center left", bbox_to_anchor=(1.0, 0.5))
     save()
+
+
+def plot_results(
+    doc: str,
+    name: str,
+    figures: Callable[[Mapping[str, Any], Path], Sequence[Path]],
+    arguments: Sequence[str] | None = None,
+) -> int:
+    """The command line of a script that draws docs/results/<name>.json: read, draw with ``figures``, say where."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    results = REPOSITORY / "docs/results"
+    parser.add_argument("--results", type=Path, default=results / f"{name}.json", help="default: %(default)s")
+    parser.add_argument("--output", metavar="DIR", type=Path, default=results, help="default: %(default)s")
+    options = parser.parse_args(arguments)
+    made = figures(read_json(options.results), options.output)
+    if not made:
+        raise RlftError(f"{options.results} has no curves yet; make rows with scripts/reproduce_{name}_table.py")
+    print("\n".join(str(path) for path in made))
+    return 0

@@ -8,17 +8,14 @@ Solid lines are the reward of the replies that were sampled to be learned from. 
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from _figures import canvas
-from _rows import REPOSITORY, Row, ended, read_json
+from _figures import canvas, plot_results
+from _rows import Row, ended
 from _tables import NAMES
-
-from rlft_cli.errors import RlftError
 
 Points = Sequence[Sequence[float]]
 
@@ -86,16 +83,7 @@ def figures(content: Mapping[str, Any], folder: Path) -> list[Path]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Read the results, draw, and say where the figures are."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    results = REPOSITORY / "docs/results"
-    parser.add_argument("--results", type=Path, default=results / "dialogue.json", help="default: %(default)s")
-    parser.add_argument("--output", metavar="DIR", type=Path, default=results, help="default: %(default)s")
-    options = parser.parse_args(arguments)
-    made = figures(read_json(options.results), options.output)
-    if not made:
-        raise RlftError(f"{options.results} has no curves yet; make rows with scripts/reproduce_dialogue_table.py")
-    print("\n".join(str(path) for path in made))
-    return 0
+    return plot_results(__doc__ or "", "dialogue", figures, arguments)
 
 
 if __name__ == "__main__":

@@ -5,17 +5,14 @@ python scripts/plot_feedback.py                # docs/results/feedback_<data set
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from _figures import Curve, draw
-from _rows import REPOSITORY, Row, ended, read_json
+from _figures import Curve, draw, plot_results
+from _rows import Row, ended
 from _tables import METRIC_NAMES, NAMES
-
-from rlft_cli.errors import RlftError
 
 
 def learning(rows: Sequence[Row]) -> dict[str, list[Curve]]:
@@ -64,16 +61,7 @@ def figures(content: Mapping[str, Any], folder: Path) -> list[Path]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Read the results, draw, and say where the figures are."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    results = REPOSITORY / "docs/results"
-    parser.add_argument("--results", type=Path, default=results / "feedback.json", help="default: %(default)s")
-    parser.add_argument("--output", metavar="DIR", type=Path, default=results, help="default: %(default)s")
-    options = parser.parse_args(arguments)
-    made = figures(read_json(options.results), options.output)
-    if not made:
-        raise RlftError(f"{options.results} has no curves yet; make rows with scripts/reproduce_feedback_table.py")
-    print("\n".join(str(path) for path in made))
-    return 0
+    return plot_results(__doc__ or "", "feedback", figures, arguments)
 
 
 if __name__ == "__main__":
