@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar
 
-import torch
 from torch import Tensor
 
 from rlft_cli.episode import Trajectory
 from rlft_cli.model import Output
-from rlft_cli.returns import action_log_prob, returns_to_go
+from rlft_cli.returns import action_log_prob, filtered_imitation_loss, returns_to_go
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +63,6 @@ class ExpertIteration:
 
     def loss(self, output: Output, trajectory: Trajectory, target: Output | None) -> Tensor:
         """Cross-entropy [N, T] on what is imitated, 0 elsewhere."""
-        log_prob = action_log_prob(output.scores, trajectory.action)
-        if self.threshold is None:
-            return -log_prob
-        good = returns_to_go(trajectory.reward, trajectory.mask, self.gamma) > self.threshold
-        return torch.where(good, -log_prob, torch.zeros_like(log_prob))
+        least = -math.inf if self.threshold is None else self.threshold
+        returned = returns_to_go(trajectory.reward, trajectory.mask, self.gamma)
+        return filtered_imitation_loss(action_log_prob(output.scores, trajectory.action), returned, least)

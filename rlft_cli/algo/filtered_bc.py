@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar
 
-import torch
 from torch import Tensor
 
 from rlft_cli.episode import Trajectory
 from rlft_cli.model import Output
-from rlft_cli.returns import action_log_prob, returns_to_go
+from rlft_cli.returns import action_log_prob, filtered_imitation_loss, returns_to_go
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +53,5 @@ class FilteredBc:
 
     def loss(self, output: Output, trajectory: Trajectory, target: Output | None) -> Tensor:
         """Cross-entropy [N, T] on what paid, 0 elsewhere."""
-        paid = returns_to_go(trajectory.reward, trajectory.mask, self.gamma) > self.threshold
-        log_prob = action_log_prob(output.scores, trajectory.action)
-        return torch.where(paid, -log_prob, torch.zeros_like(log_prob))
+        returned = returns_to_go(trajectory.reward, trajectory.mask, self.gamma)
+        return filtered_imitation_loss(action_log_prob(output.scores, trajectory.action), returned, self.threshold)

@@ -32,7 +32,7 @@ from rlft_cli.returns.divergence import (
     kl_penalised,
     steered_coefficient,
 )
-from rlft_cli.returns.logged import IlqlLosses, cql_penalty, expectile_loss, ilql_losses
+from rlft_cli.returns.logged import IlqlLosses, cql_penalty, expectile_loss, filtered_imitation_loss, ilql_losses
 from rlft_cli.returns.off_policy import (
     banditnet_loss,
     direct_method,
@@ -90,6 +90,7 @@ __all__ = [
     "effective_sample_size",
     "entropy",
     "expectile_loss",
+    "filtered_imitation_loss",
     "generalized_advantage",
     "group_relative",
     "ilql_losses",

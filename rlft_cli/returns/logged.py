@@ -12,6 +12,14 @@ from rlft_cli.returns.scores import action_log_prob
 from rlft_cli.returns.values import n_step_targets, shift_left
 
 
+def filtered_imitation_loss(log_prob: Tensor, returned: Tensor, threshold: float) -> Tensor:
+    """-1[G > threshold] log pi(a): [N, T] twice -> [N, T] (filtered or "%" behaviour cloning, Chen et al. 2021, section 5).
+
+    With rewards 0 and 1 it is cross-entropy on the positives; ``threshold`` = -inf imitates everything.
+    """
+    return torch.where(returned > threshold, -log_prob, torch.zeros_like(log_prob))
+
+
 def cql_penalty(scores: Tensor, action: Tensor) -> Tensor:
     """log sum_a exp Q(s, a) - Q(s, a_logged), never negative: [..., A], [...] -> [...] (Kumar et al. 2020, eq. 4, CQL(H)).
 
