@@ -10,16 +10,13 @@ import pytest
 
 def thinned(cases: Iterable[Any], quick: Callable[[Any], bool]) -> list[Any]:
     """Cases for ``pytest.mark.parametrize``; those that are not ``quick`` are marked slow. A tuple is several arguments."""
-    return [
-        pytest.param(*(case if isinstance(case, tuple) else (case,)), marks=[] if quick(case) else [pytest.mark.slow])
-        for case in cases
-    ]
+    return [_case(case, quick(case)) for case in cases]
 
 
 def every_other(cases: Iterable[Any]) -> list[Any]:
     """``thinned``, the first, third, fifth ... being the quick ones."""
-    listed = list(cases)
-    return [
-        pytest.param(*(case if isinstance(case, tuple) else (case,)), marks=[pytest.mark.slow] if n % 2 else [])
-        for n, case in enumerate(listed)
-    ]
+    return [_case(case, n % 2 == 0) for n, case in enumerate(cases)]
+
+
+def _case(case: Any, quick: bool) -> Any:
+    return pytest.param(*(case if isinstance(case, tuple) else (case,)), marks=[] if quick else [pytest.mark.slow])
