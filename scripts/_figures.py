@@ -13,6 +13,7 @@ from _rows import REPOSITORY, read_json
 from rlft_cli.errors import RlftError
 
 assert REPOSITORY.is_dir()  # _rows puts this checkout on the path
+COLORS = 10  # of the cycle C0, C1, ...
 Curve = tuple[Sequence[float], Sequence[float]]  # x and y of the points
 
 
@@ -23,14 +24,14 @@ def together(curves: Sequence[Curve]) -> tuple[np.ndarray, np.ndarray]:
     return points, np.stack([np.interp(points, x, y) for x, y in curves])
 
 
-def canvas(path: Path, width: float = 7.5) -> tuple[Any, Callable[[], None]]:
+def canvas(path: Path) -> tuple[Any, Callable[[], None]]:
     """An empty figure, and what writes it to ``path``; RlftError without matplotlib."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
         raise RlftError('figures need matplotlib; type: pip install "rlft[plot]"') from error
-    figure = Figure(figsize=(width, 4.5), layout="constrained")
+    figure = Figure(figsize=(10.0, 4.5), layout="constrained")
     return figure, lambda: FigureCanvasAgg(figure).print_png(str(path))
 
 
@@ -43,10 +44,11 @@ def draw(curves: Mapping[str, Sequence[Curve]], path: Path, *, x: str, y: str, l
         points, values = together(some)
         label = f"{name} ({len(some)})" if len(some) > 1 else name
         if points[0] == points[-1]:  # a level that took no reaction
-            axes.axhline(values.mean(), label=label, linestyle="--", color=f"C{n}")
+            axes.axhline(values.mean(), label=label, linestyle=":", color=f"C{n}")
             continue
         ends.append(points[-1])
-        axes.plot(points, values.mean(0), label=label, color=f"C{n}")
+        style = ("-", "--", "-.")[n // COLORS % 3]  # colours come again
+        axes.plot(points, values.mean(0), label=label, color=f"C{n}", linestyle=style)
         axes.fill_between(points, values.min(0), values.max(0), alpha=0.2, color=f"C{n}")
     axes.set(xlabel=x, ylabel=y, title=title)
     if ends and max(ends) > 8 * min(ends):  # short ones would be a stroke at the edge

@@ -44,7 +44,7 @@ def draw(
     found: Mapping[str, Sequence[Mapping[str, Points]]], begun: Mapping[str, float], path: Path, title: str
 ) -> None:
     """Write one figure: rewards on the left, ROUGE-L of dev on the right; RlftError without matplotlib."""
-    figure, save = canvas(path, width=10.0)
+    figure, save = canvas(path)
     left, right = figure.subplots(1, 2, sharex=True)
     for number, (name, runs) in enumerate(found.items()):
         color = f"C{number}"

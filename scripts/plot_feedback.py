@@ -22,7 +22,7 @@ def learning(rows: Sequence[Row]) -> dict[str, list[Curve]]:
         if row["feedback"] == "logged":  # its reactions were not asked for one by one
             continue
         for run in row["runs"]:
-            points = run.get("curves", {}).get(f"dev.{row['metric']}", [])
+            points = judged(run, run.get("curves", {}).get(f"dev.{row['metric']}", []))
             if row["algorithm"] == "supervised" and points:
                 points = [[0, max(value for _, value in points)]]
             if points:
@@ -30,12 +30,21 @@ def learning(rows: Sequence[Row]) -> dict[str, list[Curve]]:
     return found
 
 
+def judged(run: Mapping[str, Any], points: Sequence[Sequence[float]]) -> list[list[float]]:
+    """[Reactions, value] with reactions as the tables count them: judged answers, where a log counts each number told.
+
+    A sentence has one number for each word, so that both grow alike.
+    """
+    told = points[-1][0] if points else 0
+    return [[x * run["reactions"] / told if told else x, y] for x, y in points]
+
+
 def regret(rows: Sequence[Row]) -> dict[str, list[Curve]]:
     """Regret against reactions of the rows from reactions alone."""
     found: dict[str, list[Curve]] = {}
     for row in rows:
         for run in row["runs"]:
-            points = run.get("curves", {}).get("regret", [])
+            points = judged(run, run.get("curves", {}).get("regret", []))
             if points and row["labels"] == 0:
                 curve = ([0.0, *(x for x, _ in points)], [0.0, *(y for _, y in points)])
                 found.setdefault(row["title"].removeprefix("bandit alone, "), []).append(curve)

@@ -715,15 +715,15 @@ def test_curves_are_drawn_for_what_has_them(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="the extra plot is not installed")
 
     def row(title: str, algorithm: str, labels: int, *curves: dict[str, Any]) -> dict[str, Any]:
-        runs = [{"curves": curve} if curve else {} for curve in curves]
+        runs = [{"curves": curve, "reactions": 10} if curve else {} for curve in curves]
         known = {"data_set": "trec6", "metric": "accuracy", "feedback": "bandit"}
         return {**known, "title": title, "algorithm": algorithm, "labels": labels, "runs": runs}
 
-    dev = {"dev.accuracy": [[0, 0.2], [10, 0.6]]}
+    dev = {"dev.accuracy": [[0, 0.2], [20, 0.6]]}  # 20 numbers were told of 10 answers
     found = [
         row("all labels", "supervised", 9, {"dev.accuracy": [[0, 0.7], [0, 0.9]]}, {}),
-        row("bandit alone, greedy", "dqn", 0, dev | {"regret": [[5, 4], [10, 6]]}),
-        row("bandit alone, UCB1", "dqn", 0, dev | {"regret": [[5, 5], [10, 9]]}),
+        row("bandit alone, greedy", "dqn", 0, dev | {"regret": [[10, 4], [20, 6]]}),
+        row("bandit alone, UCB1", "dqn", 0, dev | {"regret": [[10, 5], [20, 9]]}),
     ]
     assert plots.learning(found)["all labels"] == [([0], [0.9])]
     assert list(plots.regret(found)) == ["greedy", "UCB1"]
