@@ -31,18 +31,7 @@ def ways(rows: Sequence[Row], data_set: str) -> dict[str, list[Mapping[str, Poin
     return found
 
 
-def start(rows: Sequence[Row], data_set: str) -> dict[str, float]:
-    """Greedy and sampled ROUGE-L on test of the supervised policy: where all of them began; {} where it is not there."""
-    for row in rows:
-        if (row["data_set"], row["algorithm"]) == (data_set, "supervised") and "scores" in row["runs"][0]:
-            sampled = [run["sampled"]["rouge_l"]["value"] for run in row["runs"]]
-            return {"greedy": row["value"], "sampled": sum(sampled) / len(sampled)}
-    return {}
-
-
-def draw(
-    found: Mapping[str, Sequence[Mapping[str, Points]]], begun: Mapping[str, float], path: Path, title: str
-) -> None:
+def draw(found: Mapping[str, Sequence[Mapping[str, Points]]], path: Path, title: str) -> None:
     """Write one figure: rewards on the left, ROUGE-L of dev on the right; RlftError without matplotlib."""
     figure, save = canvas(path)
     left, right = figure.subplots(1, 2, sharex=True)
@@ -54,14 +43,11 @@ def draw(
                 left.plot(*_columns(way["reward"], 0, 1), color=color, label=label)
             right.plot(*_columns(way["dev"], 0, 2), color=color, marker="o", label=label)
             right.plot(*_columns(way["dev"], 0, 1), color=color, marker="o", mfc="none", linestyle="--")
-    for kind, style in (("greedy", "-"), ("sampled", "--")):
-        if kind in begun:
-            right.axhline(begun[kind], color="0.6", linestyle=style, linewidth=0.8)
     left.set(xlabel="KL from the start, nats a reply", ylabel="reward of sampled training replies", title=title)
     right.set(
         xlabel="KL from the start, nats a reply", ylabel="dev ROUGE-L: greedy (full), sampled (hollow)", xlim=(0, None)
     )
-    right.legend(title="grey: the start, on test", loc="best", fontsize="small")
+    right.legend(loc="best", fontsize="small")
     save()
 
 
@@ -76,7 +62,7 @@ def figures(content: Mapping[str, Any], folder: Path) -> list[Path]:
         found = ways(content["rows"], data_set)
         if found:
             path = folder / f"dialogue_{data_set}.png"
-            draw(found, start(content["rows"], data_set), path, NAMES.get(data_set, data_set))
+            draw(found, path, NAMES.get(data_set, data_set))
             made.append(path)
     return made
 
