@@ -12,7 +12,6 @@ from _rows import REPOSITORY, read_json
 
 from rlft_cli.errors import RlftError
 
-assert REPOSITORY.is_dir()  # _rows puts this checkout on the path
 COLORS = 10  # of the cycle C0, C1, ...
 Curve = tuple[Sequence[float], Sequence[float]]  # x and y of the points
 

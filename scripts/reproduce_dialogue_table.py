@@ -44,8 +44,8 @@ class Size:
     more: int  # further replies that the control learns from, in the time of the main algorithm
     seeds: tuple[int, ...] = (1,)
 
-# SmolLM2-135M, seconds of one core while both are busy: .45 a reply learned from, .6 one sampled and learned from (1 by PPO and
-# GRPO, 1.4 by DQN), .75 one evaluated greedily, .5 one evaluated by sampling.
+# SmolLM2-135M, seconds of one core while both are busy: .5 a reply learned from, .9 one sampled and learned from (more by PPO,
+# GRPO and DQN), .75 one evaluated greedily, .5 one evaluated by sampling.
 SIZES: dict[str, Size] = {
     "taskmaster4_coffee": Size(replies=5662, dev=20, supervised=1000, rewarded=400, less=96, more=2200,
                                seeds=(1, 2), words=("task.max_reply_tokens=28",)),  # more than nine in ten replies fit

@@ -11,12 +11,7 @@ from rlft_cli.errors import UsageError
 from rlft_cli.oracles import Oracle
 from rlft_cli.oracles.algorithms.batches import EVERY
 from rlft_cli.oracles.algorithms.policies import ON_POLICY
-from rlft_cli.oracles.algorithms.values import (
-    BEST_ACTION,
-    oracle_of_chain,
-    oracle_of_imitation,
-    oracle_of_one_decision,
-)
+from rlft_cli.oracles.algorithms.values import BEST_ACTION, MEAN_REWARD, oracle_of_chain, oracle_of_imitation
 
 KNOWN_READS = frozenset(
     {"value", "dueling", "greedy", "reference", "propensity", "chance", "pairs", "search", "tokens"}
@@ -51,7 +46,7 @@ def checks(algorithm: Algorithm, settings: Mapping[str, Any]) -> list[Oracle]:
     elif algorithm.needs == "rewards" and "reference" not in algorithm.reads:
         found.append(BEST_ACTION)
         if _learns_means(algorithm, settings):
-            found.append(oracle_of_one_decision())
+            found.append(MEAN_REWARD)
             if "gamma" in settings:
                 found.append(oracle_of_chain(float(settings["gamma"])))
     return [replace(oracle, subject=algorithm) for oracle in found]

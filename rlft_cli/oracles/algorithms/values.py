@@ -78,19 +78,6 @@ def oracle_of_imitation(settings: Mapping[str, Any]) -> Oracle:
     )
 
 
-def oracle_of_one_decision() -> Oracle:
-    """Of values that are mean returns."""
-    return Oracle(
-        name="algo_mean_reward",
-        row=15,
-        object="values of one decision",
-        oracle="mean reward of each action",
-        tolerance=1e-3,
-        subject=None,
-        distance=_mean_reward,
-    )
-
-
 def oracle_of_chain(gamma: float) -> Oracle:
     """Of what bootstraps, or with gamma 0 does not."""
 
@@ -122,4 +109,13 @@ BEST_ACTION = Oracle(
     tolerance=0.0,
     subject=None,
     distance=_best_action,
+)
+MEAN_REWARD = Oracle(
+    name="algo_mean_reward",
+    row=15,
+    object="values of one decision",
+    oracle="mean reward of each action",
+    tolerance=1e-3,
+    subject=None,
+    distance=_mean_reward,
 )
