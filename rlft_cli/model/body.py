@@ -1,4 +1,4 @@
-"""Bodies of policies: how transformers are read and compute attention, and an encoder as ids -> hidden states."""
+"""Bodies of policies: how language models are read, and an encoder as ids -> hidden states."""
 
 from __future__ import annotations
 
@@ -11,21 +11,8 @@ from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedModel
 
 from rlft_cli.errors import RlftError
-from rlft_cli.model.dropout import PLAIN_ATTENTION, use_in
-
-
-def attention() -> str:
-    """Name of the attention that trains fastest here.
-
-    On a processor torch's fused attention runs its backward pass several times slower than plain matrix products do
-    (scripts/bench_training.py tells); on a GPU it is the fastest.
-    """
-    return "sdpa" if torch.cuda.is_available() else "eager"
-
-
-def encoder_attention() -> str:
-    """The same for encoders, with a faster dropout on a processor."""
-    return "sdpa" if torch.cuda.is_available() else PLAIN_ATTENTION
+from rlft_cli.model.attention import attention
+from rlft_cli.model.dropout import use_in
 
 
 def read_language_model(

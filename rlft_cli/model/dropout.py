@@ -7,10 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.masking_utils import eager_mask
-
-PLAIN_ATTENTION = "plain"  # transformers' eager attention, with the dropout of this module
 
 
 def dropout(x: Tensor, p: float) -> Tensor:
@@ -54,26 +50,3 @@ def use_in(module: nn.Module) -> None:
             setattr(module, name, Dropout(child.p))
         else:
             use_in(child)
-
-
-def plain_attention(
-    module: nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    scaling: float | None = None,
-    dropout: float = 0.0,
-    **_: Any,
-) -> tuple[Tensor, Tensor]:
-    """softmax(q k' scaling + mask) v of [N, heads, L, d] as [N, L, heads, d], and the weights (Vaswani et al. 2017, eq. 1)."""
-    scores = query @ key.transpose(2, 3) * (query.shape[-1] ** -0.5 if scaling is None else scaling)
-    weights = torch.softmax(scores if attention_mask is None else scores + attention_mask, dim=-1)
-    if module.training and dropout > 0:
-        weights = _thin(weights, dropout)
-    return (weights @ value).transpose(1, 2).contiguous(), weights
-
-
-_thin = dropout  # transformers gives the probability under the function's name
-AttentionInterface.register(PLAIN_ATTENTION, plain_attention)
-AttentionMaskInterface.register(PLAIN_ATTENTION, eager_mask)

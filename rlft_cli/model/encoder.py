@@ -11,7 +11,8 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModel
 
-from rlft_cli.model.body import EncoderBody, encoder_attention
+from rlft_cli.model.attention import attention
+from rlft_cli.model.body import EncoderBody
 from rlft_cli.model.codec import HFCodec
 from rlft_cli.model.source import locate
 from rlft_cli.model.words import word_policy
@@ -51,7 +52,7 @@ class Encoder:
             config=config,
             dtype=torch.float32,
             use_safetensors=True,
-            attn_implementation=encoder_attention(),
+            attn_implementation=attention(),
             **_no_pooler(config.model_type),
         )
         return word_policy(EncoderBody(encoder), task, self.head_width, self.dropout, self.pooling, reads, folder)

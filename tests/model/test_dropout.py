@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 from transformers import BertConfig, BertModel
 
+from rlft_cli.model.attention import PLAIN_ATTENTION
 from rlft_cli.model.body import EncoderBody
-from rlft_cli.model.dropout import PLAIN_ATTENTION, Dropout, dropout
+from rlft_cli.model.dropout import Dropout, dropout
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
