@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Annotated
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
@@ -15,6 +16,7 @@ from rlft_cli.episode import Trajectory, from_rows
 
 _ROW = np.dtype([("action", "<i4"), ("reward", "<f4"), ("observed", "?")])
 _CHUNK_EPISODES = 32  # read at once when the regressions are made anew
+_WAITING_DECISIONS = 4096  # that are then added at once: each action's matrices are written once for all of its own
 
 
 def absorb(inverse: Tensor, moment: Tensor, features: Tensor, action: Tensor, reward: Tensor) -> None:
@@ -83,10 +85,8 @@ class LinearRewards:
         self._add(trajectory, features)
 
     def _add(self, trajectory: Trajectory, features: Callable[[Trajectory], Tensor]) -> None:
-        told = trajectory.mask & trajectory.observed
-        if bool(told.any()):
-            phi, reward = unit(features(trajectory)[told]), trajectory.reward[told].double()
-            absorb(self.state["inverse"], self.state["moment"], phi, trajectory.action[told], reward)
+        if bool((trajectory.mask & trajectory.observed).any()):
+            self._absorb([_decisions(trajectory, unit(features(trajectory)))])
 
     def _keep(self, trajectory: Trajectory) -> None:
         """Append what is needed to make episodes again, and drop the oldest ones."""
@@ -114,12 +114,38 @@ class LinearRewards:
         for name in _ROW.names or ():
             flat[name] = self.state[name].numpy()
         episodes = np.split(flat, np.cumsum(lengths)[:-1])
-        order = sorted(range(len(lengths)), key=lengths.__getitem__)  # of like length together: little is padded
-        for at in range(0, len(order), _CHUNK_EPISODES):
-            some = order[at : at + _CHUNK_EPISODES]
-            chunk = from_rows(
-                example=[int(self.state["example"][n]) for n in some],
-                decisions=[episodes[n] for n in some],
-                truncated=[False] * len(some),
-            )
-            self._add(chunk.to(inverse.device), features)
+        alike: dict[tuple[int, bytes], list[int]] = {}  # what came before a decision is all that its features depend on
+        for n in sorted(range(len(lengths)), key=lengths.__getitem__):  # of like length together: little is padded
+            alike.setdefault((int(self.state["example"][n]), episodes[n]["action"][:-1].tobytes()), []).append(n)
+        groups = list(alike.values())
+        waiting: list[tuple[Tensor, Tensor, Tensor]] = []
+        for at in range(0, len(groups), _CHUNK_EPISODES):
+            some = groups[at : at + _CHUNK_EPISODES]
+            read = unit(features(self._episodes([group[0] for group in some], episodes).to(inverse.device)))
+            group_of = torch.tensor([place for place, group in enumerate(some) for _ in group], device=inverse.device)
+            told = self._episodes([n for group in some for n in group], episodes).to(inverse.device)
+            waiting.append(_decisions(told, read[group_of]))
+            if sum(len(reward) for _, _, reward in waiting) >= _WAITING_DECISIONS:
+                self._absorb(waiting)
+        self._absorb(waiting)
+
+    def _episodes(self, places: list[int], episodes: list[npt.NDArray[np.void]]) -> Trajectory:
+        """Kept episodes as a trajectory."""
+        return from_rows(
+            example=[int(self.state["example"][n]) for n in places],
+            decisions=[episodes[n] for n in places],
+            truncated=[False] * len(places),
+        )
+
+    def _absorb(self, waiting: list[tuple[Tensor, Tensor, Tensor]]) -> None:
+        """Add all that waits, many decisions at once, and empty it."""
+        if waiting:
+            phi, action, reward = (torch.cat(column) for column in zip(*waiting, strict=True))
+            absorb(self.state["inverse"], self.state["moment"], phi, action, reward)
+            waiting.clear()
+
+
+def _decisions(trajectory: Trajectory, phi: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Features [m, H], actions [m] and rewards [m] of the decisions whose reward was told; ``phi`` [N, T, H]."""
+    told = trajectory.mask & trajectory.observed
+    return phi[told], trajectory.action[told], trajectory.reward[told].double()

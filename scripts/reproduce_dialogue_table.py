@@ -47,7 +47,7 @@ class Size:
 # SmolLM2-135M, seconds of one core while both are busy: .5 a reply learned from, .9 one sampled and learned from (more by PPO,
 # GRPO and DQN), .75 one evaluated greedily, .5 one evaluated by sampling.
 SIZES: dict[str, Size] = {
-    "taskmaster4_coffee": Size(replies=5662, dev=20, supervised=1000, rewarded=400, less=96, more=2200,
+    "taskmaster4_coffee": Size(replies=5662, dev=12, supervised=1000, rewarded=320, less=96, more=1700,
                                seeds=(1, 2), words=("task.max_reply_tokens=28",)),  # more than nine in ten replies fit
     "dailydialog":        Size(replies=6738, dev=10, supervised=560, rewarded=96, more=480),
     "sgd":                Size(replies=21935, dev=4, supervised=560, rewarded=96, more=480),
@@ -68,7 +68,7 @@ SUPERVISED = ("optim.batch_tokens=1024", "optim.max_batch_episodes=8", "selectio
 #  what learns from rewards: 8 prompts with 4 replies each; half the price of a nat and twice the rate of configs/recipe/
 REWARDED = ("optim.batch_tokens=2048", "warm_start.fraction=0", "selection.by=last")
 WAYS: dict[str, tuple[str, ...]] = {
-    "reinforce":    ("optim.max_batch_episodes=8", "optim.lr=4e-4", "algo.kl_coefficient=0.01"),
+    "reinforce":    ("optim.max_batch_episodes=8", "optim.lr=8e-4", "algo.kl_coefficient=0.01"),
     "reward_model": ("optim.max_batch_episodes=8", "optim.lr=4e-4"),  # the price of configs/recipe/reward/, 0.1
     "ppo":          ("optim.max_batch_episodes=8", "optim.lr=4e-4", "algo.kl_coefficient=0.01"),
     "grpo":         ("optim.max_batch_episodes=8", "optim.lr=4e-4", "algo.kl_coefficient=0.01"),

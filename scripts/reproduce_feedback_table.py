@@ -27,8 +27,8 @@ ABOUT = "The feedback table: labels, few labels, and reactions of all kinds; see
 SIZES: dict[str, tuple[str, tuple[str, ...], str]] = {
     "trec6":       ("classification", (),                             "whole training set"),
     "wnut17":      ("ner",            (),                             "whole training set"),
-    "btc_twitter": ("ner",            ("data.max_train=1500",),       "1,500 of 6,338 training sentences"),
-    "sst2":        ("classification", ("data.max_train=2000",),       "2,000 of 6,920 training texts"),
+    "btc_twitter": ("ner",            ("data.max_train=1000",),       "1,000 of 6,338 training sentences"),
+    "sst2":        ("classification", ("data.max_train=1200",),       "1,200 of 6,920 training texts"),
     "clinc150":    ("classification", (),                             "whole training set"),
 }
 SCRATCH = ("warm_start.fraction=0",)
@@ -70,9 +70,9 @@ ROWS: dict[str, tuple[str, ...]] = {
 FEW = "data.max_train=1000"
 MAIN = ("all", "dqn", "reinforce")
 SEEDS: dict[str, tuple[int, ...]] = {f"{name}/{way}": (1, 2, 3) for name in ("trec6", "wnut17") for way in MAIN}
-#  151 classes: bounds that start wide, features that change slowly and are read anew often, every reaction used three times
+#  151 classes: bounds that start wide, features that change slowly and are read anew often, every reaction used twice
 MANY_CLASSES = ("explore.regression.ridge=0.1", "explore.regression.refresh_batches=150", "algo.loss_kind=softmax",
-                "optim.lr=3e-5", "memory=replay", "memory.replay_ratio=3", "passes=3")
+                "optim.lr=3e-5", "memory=replay", "memory.replay_ratio=2", "passes=3")
 #  further words of single rows
 FURTHER: dict[str, tuple[str, ...]] = {
     "clinc150/linucb": MANY_CLASSES,

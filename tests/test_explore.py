@@ -323,6 +323,35 @@ def test_thompson_draws_the_posterior_of_each_episode_once() -> None:
     assert explore.drawn["weights"] is before and torch.equal(again, values.argmax(1))
 
 
+def test_what_is_made_anew_reads_an_input_once_for_all_episodes_that_begin_alike() -> None:
+    """Several decisions each, examples that come again, with the same actions before a decision and with others."""
+    chance = generator(6)
+    example, length = torch.tensor([0, 0, 0, 1, 1, 0, 2]), torch.tensor([3, 3, 3, 3, 2, 3, 1])
+    action = torch.tensor([[0, 1, 0], [0, 1, 1], [1, 1, 0], [0, 1, 0], [2, 0, 0], [0, 1, 0], [2, 0, 0]])
+    mask = torch.arange(3) < length[:, None]
+    given = replace(
+        blank({"id": example}, action, mask),
+        reward=torch.where(mask, torch.rand(7, 3, generator=chance), 0.0),
+        observed=torch.rand(7, 3, generator=chance) < 0.8,
+    )
+    base, read = torch.randn(3, 4, generator=chance), []
+
+    def features(trajectory: Trajectory) -> Tensor:
+        """Of the example, and of the actions before."""
+        ids = trajectory.observation["id"]
+        read.append(len(ids))
+        before = torch.cat([torch.zeros(len(ids), 1), trajectory.action[:, :-1].float().cumsum(1)], dim=1)
+        return base[ids][:, None, :] + before[..., None] * torch.tensor([1.0, -1.0, 0.5, 2.0])
+
+    whole, anew = linucb(), linucb(refresh_batches=1)
+    for explore in (whole, anew):
+        explore(decision(torch.zeros(1, 3), features=torch.ones(1, 4)), generator())
+        explore.observe(given, features)
+    assert read == [7, 5]  # (0, 1) of example 0 comes three times
+    for name in ("inverse", "moment"):
+        assert torch.allclose(whole.state[name], anew.state[name], atol=1e-12)
+
+
 @pytest.mark.parametrize("make", [linucb, thompson])
 def test_models_are_made_anew_from_the_latest_episodes_with_features_of_now(make: Any) -> None:
     chance = generator(5)

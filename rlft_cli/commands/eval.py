@@ -127,9 +127,10 @@ def reward_for(config: DictConfig, setup: pipeline.Setup, console: Console) -> R
 
 
 def judge(setup: pipeline.Setup, rows: list[Row], reward: Reward | None, settings: DictConfig) -> Evaluation:
-    """Evaluate a checkpoint on rows."""
+    """Evaluate a checkpoint on rows; of drawn replies without the likelihood of the references, which is none of theirs."""
     ids = pipeline.add_rows(setup.task, rows, settings.max_examples)
-    return setup.evaluator(settings).evaluate(setup.policy, ids, reward)
+    told = not isinstance(setup.decode, Sample) or setup.task.primary == "log_likelihood"
+    return setup.evaluator(settings).evaluate(setup.policy, ids, reward, likelihood=told)
 
 
 def kl_between(
