@@ -471,6 +471,11 @@ def test_the_dialogue_table_says_gains_kl_and_wins() -> None:
     )
     text = "\n".join(lines)
     assert "| then more supervised | **0.300 [0.200, 0.400]**, 2 seeds | 0.150 [0.100, 0.200] |  |  | 2.00" in text
+    assert "sampled, over more supervised" in lines[0]
+    start, _, ours = reply_rows()
+    lines = dialogue_table.markdown({"rows": [start, ours], "machine": machine, "clock_seconds": 60}).splitlines()
+    assert "sampled, over the start" in lines[0]  # where no control was run
+    assert any(line.startswith("| then REINFORCE | ") and "| **+0.200 [" in line for line in lines)
     assert "| reference 1 | a \\| b |" in text and "| supervised | yes sir |" in text
     assert "Signatures: bleu `tok:13a`." in text
     assert "rlft train seed=2\nrlft eval seed=2" in text
@@ -527,7 +532,7 @@ def test_a_row_of_replies_keeps_what_gains_and_curves_need(tmp_path: Path) -> No
         dialogue_table.read_replies(tmp_path, "en")
 
 
-def test_every_run_from_rewards_has_its_start_and_its_control() -> None:
+def test_every_run_from_rewards_has_its_start_and_the_main_one_its_control() -> None:
     found = {one.name: one for one in dialogue_table.specs()}
     order = list(found)
     for one in found.values():
@@ -538,7 +543,6 @@ def test_every_run_from_rewards_has_its_start_and_its_control() -> None:
                 int(one.overrides[[w.partition("=")[0] for w in one.overrides].index("evaluation.max_examples")][24:])
                 >= 200
             )
-            assert f"{one.data_set}/more" in found
             begins = [word for word in one.overrides if word.startswith("init=")]
             assert begins == ([f"init=$RUNS/{one.data_set}/supervised/seed$SEED"] if one.needs else [])
     assert found["taskmaster4_coffee/reinforce"].seeds == found["taskmaster4_coffee/more"].seeds == (1, 2)
