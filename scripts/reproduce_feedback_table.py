@@ -63,8 +63,8 @@ EXPLORERS = ("greedy", "epsilon_greedy", "boltzmann", "ucb", "linucb", "thompson
 ROWS: dict[str, tuple[str, ...]] = {
     "trec6": (*LABELS, "noisy", "scratch", *LOGS, *EXPLORERS),
     "wnut17": (*LABELS, "one_sample"),
-    "btc_twitter": (*LABELS, "span", "count", "noisy", "scratch"),
-    "sst2": (*LABELS, "noisy", "scratch"),
+    "btc_twitter": (*LABELS, "span", "count", "scratch"),
+    "sst2": (*LABELS, "scratch"),
     "clinc150": ("all", "linucb"),
 }
 FEW = "data.max_train=1000"
