@@ -63,7 +63,7 @@ EXPLORERS = ("greedy", "epsilon_greedy", "boltzmann", "ucb", "linucb", "thompson
 ROWS: dict[str, tuple[str, ...]] = {
     "trec6": (*LABELS, "noisy", "scratch", *LOGS, *EXPLORERS),
     "wnut17": (*LABELS, "one_sample"),
-    "btc_twitter": (*LABELS, "span", "count", "scratch"),
+    "btc_twitter": (*LABELS, "span", "count"),
     "sst2": (*LABELS, "scratch"),
     "clinc150": ("all", "linucb"),
 }
