@@ -40,9 +40,9 @@ def plain_attention(
     dropout: float = 0.0,
     **further: Any,
 ) -> tuple[Tensor, Tensor | None]:
-    """softmax(q k' scaling + mask) v of query [N, heads, L, d] as [N, L, heads, d], and the weights (Vaswani et al. 2017, eq. 1).
+    """softmax(q k' scaling + mask) v of query [N, heads, L, d] as [N, L, heads, e], and the weights (Vaswani et al. 2017, eq. 1).
 
-    Key and value [N, groups, T, d] may have fewer heads (Ainslie et al. 2023): the queries of a group are multiplied by them
+    Key [N, groups, T, d] and value [N, groups, T, e] may have fewer heads (Ainslie et al. 2023): the queries of a group are multiplied by them
     together, where transformers copies them for every query head (docs/decisions/0024). Where a model asks for more (a cap of
     the scores, sinks, a bias of positions), its own function answers.
     """
@@ -57,7 +57,7 @@ def plain_attention(
     if module.training and dropout > 0:
         weights = thin.dropout(weights, dropout)
     mixed = weights.view(batch, groups, heads // groups * length, -1) @ value
-    return mixed.view(batch, heads, length, width).transpose(1, 2).contiguous(), weights
+    return mixed.view(batch, heads, length, -1).transpose(1, 2).contiguous(), weights
 
 
 AttentionInterface.register(PLAIN_ATTENTION, plain_attention)
