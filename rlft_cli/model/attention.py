@@ -42,9 +42,9 @@ def plain_attention(
 ) -> tuple[Tensor, Tensor | None]:
     """softmax(q k' scaling + mask) v of query [N, heads, L, d] as [N, L, heads, e], and the weights (Vaswani et al. 2017, eq. 1).
 
-    Key [N, groups, T, d] and value [N, groups, T, e] may have fewer heads (Ainslie et al. 2023): the queries of a group are multiplied by them
-    together, where transformers copies them for every query head (docs/decisions/0024). Where a model asks for more (a cap of
-    the scores, sinks, a bias of positions), its own function answers.
+    Key [N, groups, T, d] and value [N, groups, T, e] may have fewer heads (Ainslie et al. 2023): the queries of a group are
+    multiplied by them together, where transformers copies them for every query head (docs/decisions/0024). Where a model asks
+    for more (a cap of the scores, sinks, a bias of positions), its own function answers.
     """
     if any(value is not None for name, value in further.items() if name not in _OF_NO_EFFECT):
         own: Callable[..., tuple[Tensor, Tensor | None]] = sys.modules[type(module).__module__].eager_attention_forward
