@@ -43,7 +43,6 @@ WAYS: dict[str, tuple[str, str, str, tuple[str, ...]]] = {
     "span":         ("5 % labels + accepted or rejected spans", "reinforce",     "span",   ()),
     "count":        ("5 % labels + counts",                     "reinforce",     "count",  ()),
     "noisy":        ("5 % labels + bandit, 20 % flipped",       "reinforce",     "noisy",  ()),
-    "scratch":      ("bandit alone, DQN",                       "dqn",           "bandit", SCRATCH),
     "positives":    ("log: cross-entropy on its positives",     "filtered_bc",   "logged", ()),
     "ips":          ("log: IPS",                                "ips",           "logged", ()),
     "doubly_robust": ("log: doubly robust",                     "doubly_robust", "logged", ()),
@@ -61,7 +60,7 @@ LABELS = ("all", "start", "dqn", "reinforce")
 LOGS = ("positives", "ips", "doubly_robust", "banditnet")
 EXPLORERS = ("greedy", "epsilon_greedy", "boltzmann", "ucb", "linucb", "thompson", "dropout_thompson", "noisy_net")
 ROWS: dict[str, tuple[str, ...]] = {
-    "trec6": (*LABELS, "noisy", "scratch", *LOGS, *EXPLORERS),
+    "trec6": (*LABELS, "noisy", *LOGS, *EXPLORERS),
     "wnut17": (*LABELS, "one_sample"),
     "btc_twitter": (*LABELS, "span", "count"),
     "sst2": LABELS,
