@@ -44,8 +44,8 @@ class Size:
     more: int = 0  # further replies that a control learns from, in the time of the main algorithm
     seeds: tuple[int, ...] = (1,)
 
-# SmolLM2-135M, seconds of one core while both are busy: .5 a reply learned from, .9 one sampled and learned from (more by PPO,
-# GRPO and DQN), .75 one evaluated greedily, .5 one evaluated by sampling.
+# SmolLM2-135M, seconds of one core while both are busy: .5 a reply learned from, .65 one sampled and learned from (more by PPO,
+# GRPO and DQN), .4 one evaluated greedily, .25 one evaluated by sampling.
 SIZES: dict[str, Size] = {
     "taskmaster4_coffee": Size(replies=5662, dev=12, supervised=1000, rewarded=320, less=96, more=1500,
                                seeds=(1, 2), words=("task.max_reply_tokens=28",)),  # more than nine in ten replies fit
