@@ -15,10 +15,14 @@ from rlft_cli.errors import UsageError
 
 NAMES = {
     "wnut17": "WNUT-17",
+    "wnut17_part": "WNUT-17, a part",
     "btc_twitter": "Broad Twitter Corpus",
+    "btc_part": "Broad Twitter Corpus, a part",
     "trec6": "TREC-6",
+    "trec6_part": "TREC-6, a part",
     "sst2": "SST-2",
     "clinc150": "CLINC150",
+    "clinc150_part": "CLINC150, a part",
     "taskmaster4_coffee": "Taskmaster-4 coffee",
     "dailydialog": "DailyDialog",
     "dailydialog_pp_pref": "DailyDialog++ preferences",

@@ -2,7 +2,7 @@
 
     python scripts/reproduce_feedback_table.py --data FOLDER --jobs 2     # or RLFT_DATA=FOLDER
     python scripts/reproduce_feedback_table.py --quick                    # packaged samples, minutes
-    python scripts/reproduce_feedback_table.py --only trec6,wnut17/span
+    python scripts/reproduce_feedback_table.py --only trec6,wnut17_part/span
     python scripts/reproduce_feedback_table.py --list
 
 Finished rows are kept in the results file; stop it whenever you like and start it again to go on. The curves of the
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from _rows import Row, Spec, Step, duration, ended, number
@@ -23,13 +23,42 @@ ABOUT = "The feedback table: labels, few labels, and reactions of all kinds; see
 
 # fmt: off
 # ======== the sizes: change them here, and nowhere else ===========================================================
-#  data set        task              words that fit the budget       what a reader must know
-SIZES: dict[str, tuple[str, tuple[str, ...], str]] = {
-    "trec6":       ("classification", (),                             "whole training set"),
-    "wnut17":      ("ner",            (),                             "whole training set"),
-    "btc_twitter": ("ner",            ("data.max_train=1000",),       "1,000 of 6,338 training sentences"),
-    "sst2":        ("classification", ("data.max_train=1200",),       "1,200 of 6,920 training texts"),
-    "clinc150":    ("classification", (),                             "whole training set"),
+LOGGER = ("warm_start.fraction=0.02", "warm_start.passes=10", "passes=0")  # a poor policy, so that its log is worth correcting
+SOFT = ("explore=sample", "explore.temperature=3")  # and soft
+#  few labels of few sentences, or of 151 classes, would teach it nothing
+BETTER_LOGGER = ("warm_start.fraction=0.1", *LOGGER[1:])
+LESS_SOFT = ("explore=sample", "explore.temperature=2")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """How much of a data set is used; a part is a fixed subsample with lines of its own to compare with."""
+
+    folder: str
+    task: str
+    words: tuple[str, ...] = ()  # further words of every command
+    note: str = "whole training set"  # what a reader must know
+    logger: tuple[str, ...] = LOGGER
+    soft: tuple[str, ...] = SOFT
+
+SIZES: dict[str, Size] = {
+    "trec6":       Size(folder="trec6", task="classification"),
+    "trec6_part":  Size(folder="trec6", task="classification", words=("data.max_train=1000",),
+                        note="1,000 of 4,920 training texts"),
+    "wnut17":      Size(folder="wnut17", task="ner"),
+    "wnut17_part": Size(folder="wnut17", task="ner", words=("data.max_train=400", "data.max_dev=300"),
+                        note="400 of 3,394 training sentences", logger=BETTER_LOGGER, soft=LESS_SOFT),
+    "btc_twitter": Size(folder="btc_twitter", task="ner", words=("data.max_train=1000", "data.max_dev=300"),
+                        note="1,000 of 6,338 training sentences"),
+    "btc_part":    Size(folder="btc_twitter", task="ner", words=("data.max_train=400", "data.max_dev=300"),
+                        note="400 of 6,338 training sentences", logger=BETTER_LOGGER, soft=LESS_SOFT),
+    "sst2":        Size(folder="sst2", task="classification", words=("data.max_train=800", "data.max_dev=300"),
+                        note="800 of 6,920 training texts"),
+    "clinc150":    Size(folder="clinc150", task="classification", words=("data.max_dev=1000",)),
+    "clinc150_part": Size(folder="clinc150", task="classification",
+                          words=("data.max_train=1000", "data.max_dev=300", "data.max_test=2000"),
+                          note="1,000 of 15,100 training texts, 2,000 of 5,500 test texts",
+                          logger=("warm_start.fraction=0.3", *BETTER_LOGGER[1:]), soft=("explore=sample",)),
 }
 SCRATCH = ("warm_start.fraction=0",)
 ONE = ("algo.samples=1", "algo.baseline=moving_average")  # as many reactions as DQN
@@ -59,14 +88,19 @@ WAYS: dict[str, tuple[str, str, str, tuple[str, ...]]] = {
 LABELS = ("all", "start", "dqn", "reinforce")
 LOGS = ("positives", "ips", "doubly_robust", "banditnet")
 EXPLORERS = ("greedy", "epsilon_greedy", "boltzmann", "ucb", "linucb", "thompson", "dropout_thompson", "noisy_net")
+ALONE = "epsilon_greedy"  # from reactions alone
+NER_PART = ("all", "start", "reinforce", "noisy", "span", "count", ALONE, *LOGS)
 ROWS: dict[str, tuple[str, ...]] = {
-    "trec6": (*LABELS, "noisy", *LOGS, *EXPLORERS),
+    "trec6": (*LABELS, "noisy"),
+    "trec6_part": ("all", *LOGS, *EXPLORERS),
     "wnut17": (*LABELS, "one_sample"),
-    "btc_twitter": (*LABELS, "span", "count"),
-    "sst2": LABELS,
+    "wnut17_part": NER_PART,
+    "btc_twitter": LABELS,
+    "btc_part": NER_PART,
+    "sst2": (*LABELS, "noisy", ALONE, *LOGS),
     "clinc150": ("all", "linucb"),
+    "clinc150_part": (*LABELS, "noisy", ALONE, *LOGS),
 }
-FEW = "data.max_train=1000"
 MAIN = ("all", "dqn", "reinforce")
 SEEDS: dict[str, tuple[int, ...]] = {f"{name}/{way}": (1, 2, 3) for name in ("trec6", "wnut17") for way in MAIN}
 #  151 classes: bounds that start wide, features that change slowly and are read anew often, every reaction used twice
@@ -74,12 +108,10 @@ MANY_CLASSES = ("explore.regression.ridge=0.1", "explore.regression.refresh_batc
                 "optim.lr=3e-5", "memory=replay", "memory.replay_ratio=2", "passes=3")
 #  further words of single rows
 FURTHER: dict[str, tuple[str, ...]] = {
+    "clinc150/all": ("passes=3",),
     "clinc150/linucb": MANY_CLASSES,
     "btc_twitter/reinforce": ("passes=10",),  # five are too few after a start from 50 sentences
-    **{f"trec6/{way}": (FEW,) for way in EXPLORERS},
 }
-LOGGER = ("warm_start.fraction=0.02", "warm_start.passes=10", "passes=0")  # a poor policy, so that its log is worth correcting
-SOFT = ("explore=sample", "explore.temperature=3")  # and soft: on TREC-6 38 % of what it does is right
 MODEL = "minilm"
 METRICS = {"ner": ("f1", "f1_conlleval"), "classification": ("accuracy",)}
 QUICK = ("data.max_train=160", "data.max_dev=40", "data.max_test=80")  # of --quick, on the packaged samples
@@ -93,36 +125,44 @@ def specs() -> list[Spec]:
 
 
 def _spec(data_set: str, way: str) -> Spec:
-    task, sizes, note = SIZES[data_set]
+    size = SIZES[data_set]
     title, algorithm, feedback, words = WAYS[way]
     name = f"{data_set}/{way}"
-    data = ("data=files", f"data.dir=$RLFT_DATA/{data_set}", *sizes)
+    data = ("data=files", f"data.dir=$RLFT_DATA/{size.folder}", *size.words)
     logged = feedback == "logged"
     log = f"$RUNS/{data_set}/log.jsonl"
-    further = FURTHER.get(name, ())
     return Spec(
         name=name,
-        title=f"{title} (1,000 texts)" if FEW in further else title,
+        title=title,
         data_set=data_set,
-        task=task,
+        task=size.task,
         algorithm=algorithm,
         feedback=feedback,
         model=MODEL,
         seeds=SEEDS.get(name, (1,)),
-        metrics=METRICS[task],
-        overrides=(*data, *words, *((f"feedback.log={log}",) if logged else ()), *further),
-        note=note,
-        before=_logger(data_set, task, data) if logged else (),
+        metrics=METRICS[size.task],
+        overrides=(*data, *words, *((f"feedback.log={log}",) if logged else ()), *FURTHER.get(name, ())),
+        note=size.note,
+        before=_logger(data_set, size, data) if logged else (),
     )
 
 
-def _logger(data_set: str, task: str, data: Sequence[str]) -> tuple[Step, ...]:
+def _logger(data_set: str, size: Size, data: Sequence[str]) -> tuple[Step, ...]:
     """The policy that logs, and its log: one action for each training example, drawn from the softened policy."""
     run, log = f"$RUNS/{data_set}/logger", f"$RUNS/{data_set}/log.jsonl"
-    train = ("train", f"task={task}", "algo=reinforce", f"model={MODEL}", *data, *LOGGER, "seed=1", f"run_dir={run}")
+    train = (
+        "train",
+        f"task={size.task}",
+        "algo=reinforce",
+        f"model={MODEL}",
+        *data,
+        *size.logger,
+        "seed=1",
+        f"run_dir={run}",
+    )
     return (
         Step(output=run, words=train),
-        Step(output=log, words=("simulate-logs", f"checkpoint={run}", f"output={log}", *SOFT, "seed=1")),
+        Step(output=log, words=("simulate-logs", f"checkpoint={run}", f"output={log}", *size.soft, "seed=1")),
     )
 
 
@@ -139,7 +179,7 @@ def quick_specs() -> list[Spec]:
         overrides = [
             word.replace(f"$RUNS/{spec.data_set}", f"$RUNS/sample_{spec.task}") for word in (*small, *kept, *warm)
         ]
-        before = _logger(f"sample_{spec.task}", spec.task, ("data=sample", *QUICK)) if spec.before else ()
+        before = _logger(f"sample_{spec.task}", SIZES[spec.data_set], ("data=sample", *QUICK)) if spec.before else ()
         found[name] = replace(
             spec,
             name=name,
