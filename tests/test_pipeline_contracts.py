@@ -236,7 +236,7 @@ def test_a_soft_prompt_goes_on_from_a_checkpoint(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("model", ["tiny", "lstm", "tiny_t5"])
 def test_additions_to_a_language_model_in_bf16(model: str, tmp_path: Path) -> None:
-    """The frozen weights are held in bfloat16, what is trained and what is saved in float32."""
+    """The frozen weights are held in bfloat16, what is trained and what is saved in float32; opened, all is held low."""
     words = [*TASKS["dialogue"], "algo=reinforce", *MODELS[model], "tuning=lora", *SMALL, "hardware.precision=bf16"]
     setup = pipeline.new_setup(config_of(*words))
     training = pipeline.main_training(setup)
@@ -249,6 +249,8 @@ def test_additions_to_a_language_model_in_bf16(model: str, tmp_path: Path) -> No
     same_after_saving(setup, tmp_path / "checkpoint", 0.1)
     stored = load_file(tmp_path / "checkpoint" / "model.safetensors")
     assert {tensor.dtype for tensor in stored.values()} == {torch.float32}
+    opened = pipeline.checkpoint_setup(str(tmp_path / "checkpoint"), config_of(*words).hardware, 1)
+    assert {weight.dtype for weight in opened.policy.body.parameters()} == {torch.bfloat16}
 
 
 @pytest.fixture(scope="module")

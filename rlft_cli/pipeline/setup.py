@@ -143,8 +143,8 @@ def new_setup(config: DictConfig) -> Setup:
         require_chances(log)
     tuning = build(config.tuning)
     policy = tuning.apply(model.policy(folder, task, reads))
-    if isinstance(policy, TokenPolicy | Seq2SeqPolicy) and tuning.adds and accelerator.mixed_precision == "bf16":
-        policy.store_low(torch.bfloat16)
+    if tuning.adds:
+        _store_low(policy, accelerator)
     rows = {"train": splits.train.to_list(), "dev": splits.dev.to_list(), "test": splits.test.to_list()}
     most = config.evaluation.max_examples
     ids = {split: add_rows(task, some, None if split == "train" else most) for split, some in rows.items()}
@@ -161,6 +161,11 @@ def new_setup(config: DictConfig) -> Setup:
         messages=list(splits.messages) + ([] if log is None else [f"{log.path}: {len(log.episodes)} logged episodes"]),
         log=log,
     )
+
+
+def _store_low(policy: nn.Module, accelerator: Accelerator) -> None:
+    if isinstance(policy, TokenPolicy | Seq2SeqPolicy) and accelerator.mixed_precision == "bf16":
+        policy.store_low(torch.bfloat16)
 
 
 def _same_task(card: Card, config: DictConfig, labels: list[str]) -> list[str]:
@@ -207,6 +212,8 @@ def checkpoint_setup(path: str, hardware: Any, seed: int) -> Setup:
     if setting["precision"] == "auto":
         setting["precision"] = "bf16" if card.precision == "bf16" else "fp32"
     accelerator = build(setting).accelerator()
+    if build(card.config["tuning"]).adds:
+        _store_low(policy.requires_grad_(False), accelerator)  # held as the weights were that they were merged with
     return Setup(
         config=config,
         accelerator=accelerator,
