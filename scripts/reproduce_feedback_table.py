@@ -48,13 +48,13 @@ SIZES: dict[str, Size] = {
     "wnut17":      Size(folder="wnut17", task="ner"),
     "wnut17_part": Size(folder="wnut17", task="ner", words=("data.max_train=400", "data.max_dev=300"),
                         note="400 of 3,394 training sentences", logger=BETTER_LOGGER, soft=LESS_SOFT),
-    "btc_twitter": Size(folder="btc_twitter", task="ner", words=("data.max_train=1000", "data.max_dev=300"),
+    "btc_twitter": Size(folder="btc_twitter", task="ner", words=("data.max_train=1000",),
                         note="1,000 of 6,338 training sentences"),
     "btc_part":    Size(folder="btc_twitter", task="ner", words=("data.max_train=400", "data.max_dev=300"),
                         note="400 of 6,338 training sentences", logger=BETTER_LOGGER, soft=LESS_SOFT),
-    "sst2":        Size(folder="sst2", task="classification", words=("data.max_train=800", "data.max_dev=300"),
-                        note="800 of 6,920 training texts"),
-    "clinc150":    Size(folder="clinc150", task="classification", words=("data.max_dev=1000",)),
+    "sst2":        Size(folder="sst2", task="classification", words=("data.max_train=600", "data.max_dev=300"),
+                        note="600 of 6,920 training texts"),
+    "clinc150":    Size(folder="clinc150", task="classification"),
     "clinc150_part": Size(folder="clinc150", task="classification",
                           words=("data.max_train=1000", "data.max_dev=300", "data.max_test=2000"),
                           note="1,000 of 15,100 training texts, 2,000 of 5,500 test texts",
@@ -108,7 +108,6 @@ MANY_CLASSES = ("explore.regression.ridge=0.1", "explore.regression.refresh_batc
                 "optim.lr=3e-5", "memory=replay", "memory.replay_ratio=2", "passes=3")
 #  further words of single rows
 FURTHER: dict[str, tuple[str, ...]] = {
-    "clinc150/all": ("passes=3",),
     "clinc150/linucb": MANY_CLASSES,
     "btc_twitter/reinforce": ("passes=10",),  # five are too few after a start from 50 sentences
 }
