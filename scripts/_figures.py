@@ -37,6 +37,8 @@ def canvas(path: Path) -> tuple[Any, Callable[[], None]]:
 def draw(curves: Mapping[str, Sequence[Curve]], path: Path, *, x: str, y: str, legend: str, title: str = "") -> None:
     """Write a figure with one line for each name: the mean of its curves, and their range; RlftError without matplotlib."""
     figure, save = canvas(path)
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter  # once it is known to be there
+
     axes = figure.subplots()
     ends = []
     for n, (name, some) in enumerate(curves.items()):
@@ -52,6 +54,9 @@ def draw(curves: Mapping[str, Sequence[Curve]], path: Path, *, x: str, y: str, l
     axes.set(xlabel=x, ylabel=y, title=title)
     if ends and max(ends) > 8 * min(ends):  # short ones would be a stroke at the edge
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
     else:
         axes.set_xlim(0, None)
     axes.legend(title=legend, loc="center left", bbox_to_anchor=(1.0, 0.5))
