@@ -24,7 +24,7 @@ ABOUT = "The feedback table: labels, few labels, and reactions of all kinds; see
 # fmt: off
 # ======== the sizes: change them here, and nowhere else ===========================================================
 LOGGER = ("warm_start.fraction=0.02", "warm_start.passes=10", "passes=0")  # a poor policy, so that its log is worth correcting
-SOFT = ("explore=sample", "explore.temperature=3")  # and soft
+SOFT = ("explore=sample", "explore.temperature=3")  # and soft, so that it tries everything
 #  few labels of few sentences, or of 151 classes, would teach it nothing
 BETTER_LOGGER = ("warm_start.fraction=0.1", *LOGGER[1:])
 LESS_SOFT = ("explore=sample", "explore.temperature=2")
@@ -58,7 +58,7 @@ SIZES: dict[str, Size] = {
     "clinc150_part": Size(folder="clinc150", task="classification",
                           words=("data.max_train=1000", "data.max_dev=300", "data.max_test=2000"),
                           note="1,000 of 15,100 training texts, 2,000 of 5,500 test texts",
-                          logger=("warm_start.fraction=0.3", *BETTER_LOGGER[1:]), soft=("explore=sample",)),
+                          logger=("warm_start.fraction=0.3", *LOGGER[1:]), soft=("explore=sample",)),
 }
 SCRATCH = ("warm_start.fraction=0",)
 ONE = ("algo.samples=1", "algo.baseline=moving_average")  # as many reactions as DQN
