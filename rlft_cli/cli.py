@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import itertools
 import os
@@ -247,6 +248,8 @@ def _start(call: Call, library: Library, overrides: Sequence[str], runs: int) ->
     def job(config: DictConfig) -> float | None:
         value, status = _job(call, library, config, runs)
         statuses.append(status)
+        if runs > 1:
+            gc.collect()  # accelerate's forward and its model hold one another: the next run needs the memory
         return value
 
     given = [(name, value) for name, value in call.flags.items() if name != "--config-dir"]

@@ -191,7 +191,10 @@ def test_an_encoder_decoder_with_every_tuning(task: str, tuning: str, tmp_path: 
     one_step(setup, training)
     frozen = {name for name, weight in setup.policy.named_parameters() if not weight.requires_grad}
     assert bool(frozen) == (tuning != "full")
-    same_after_saving(setup, tmp_path / "checkpoint", 1e-5 if tuning == "lora" else 0)
+    same_after_saving(setup, tmp_path / "checkpoint", 1e-5 if tuning in MERGED else 0)
+
+
+MERGED = ("lora", "dora", "ia3", "loha", "lokr")  # additions that are merged when they are saved: rounding
 
 
 # -- every option of the small groups ------------------------------------------------------------------------------
@@ -208,7 +211,35 @@ def test_every_tuning(tuning: str, task: str, tmp_path: Path) -> None:
     one_step(setup, training)
     trained = {name.partition(".")[0] for name, weight in setup.policy.named_parameters() if weight.requires_grad}
     assert ("prompt" if tuning == "prompt" else "body") in trained
-    same_after_saving(setup, tmp_path / "checkpoint", 1e-5 if tuning == "lora" else 0)
+    same_after_saving(setup, tmp_path / "checkpoint", 1e-5 if tuning in MERGED else 0)
+
+
+@pytest.mark.parametrize(("tuning", "task"), every_other(product(MERGED, ["ner", "dialogue"])))
+def test_additions_begin_at_the_pretrained_model(tuning: str, task: str, recwarn: pytest.WarningsRecorder) -> None:
+    """The scores before any step are those without them, only they and the heads train, and nothing is warned of."""
+    scores = []
+    for words in (["tuning=full"], [f"tuning={tuning}"]):
+        setup, training = ready(*TASKS[task], "algo=supervised", *MODELS["tiny"], *words)
+        known = demonstrate(setup.task, {"id": torch.tensor(setup.ids["train"][:2])})
+        setup.policy.eval()
+        with torch.no_grad():
+            scores.append(setup.policy(training.inputs_of(known), known.action).scores)
+    assert torch.allclose(scores[0], scores[1], atol=1e-5)
+    assert not [one for one in recwarn if one.category is FutureWarning]
+    trained = {name for name, weight in setup.policy.named_parameters() if weight.requires_grad}
+    assert all(
+        name.startswith("body.") is any(mark in name for mark in ("lora_", "hada_", "lokr_", "ia3_"))
+        for name in trained
+    )
+
+
+def test_factors_need_a_model_whose_layers_are_known() -> None:
+    with pytest.raises(UsageError, match="is not known"):
+        ready(*TASKS["dialogue"], "algo=supervised", *MODELS["lstm"], "tuning=ia3")
+    words = [*TASKS["dialogue"], "algo=supervised", *MODELS["tiny"], "tuning=ia3"]
+    setup, _ = ready(*words, "tuning.target_modules=[v_proj,up_proj]", "tuning.feedforward_modules=[]")
+    marked = [name for name, weight in setup.policy.named_parameters() if "ia3_" in name]
+    assert {name.split(".")[-3] for name in marked} == {"v_proj", "up_proj"}
 
 
 def test_biases_alone_are_trained() -> None:
@@ -234,10 +265,20 @@ def test_a_soft_prompt_goes_on_from_a_checkpoint(tmp_path: Path) -> None:
         ready(*TASKS["dialogue"], "algo=supervised", *MODELS["lstm"], "tuning=prompt")
 
 
-@pytest.mark.parametrize("model", ["tiny", "lstm", "tiny_t5"])
-def test_additions_to_a_language_model_in_bf16(model: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("model", "tuning"),
+    [("tiny", "lora"), ("lstm", "lora"), ("tiny_t5", "lora"), *(("tiny", tuning) for tuning in MERGED[1:])],
+)
+def test_additions_to_a_language_model_in_bf16(model: str, tuning: str, tmp_path: Path) -> None:
     """The frozen weights are held in bfloat16, what is trained and what is saved in float32; opened, all is held low."""
-    words = [*TASKS["dialogue"], "algo=reinforce", *MODELS[model], "tuning=lora", *SMALL, "hardware.precision=bf16"]
+    words = [
+        *TASKS["dialogue"],
+        "algo=reinforce",
+        *MODELS[model],
+        f"tuning={tuning}",
+        *SMALL,
+        "hardware.precision=bf16",
+    ]
     setup = pipeline.new_setup(config_of(*words))
     training = pipeline.main_training(setup)
     kinds = {(weight.requires_grad, weight.dtype) for weight in setup.policy.body.parameters()}
