@@ -56,14 +56,15 @@ def check_class(source: ClassSource, values: dict[str, Any], prefix: str) -> Ite
     """Yield every wrong, missing or mistyped key of ``values``, which stand under the dotted ``prefix``."""
     for key, value in values.items():
         if key in source.fields:
-            yield from check_value(source.fields[key], value, _join(prefix, key), source.path)
+            annotation, path = source.fields[key]
+            yield from check_value(annotation, value, _join(prefix, key), path)
         elif key != "_target_":
             hint = did_you_mean(str(key), source.fields, prefix and prefix + ".")
             known = "" if hint else "; known: " + (", ".join(source.fields) or "none")
             yield Problem(key=_join(prefix, str(key)), text=f"no such key{hint}{known}", unknown=True)
     for key in source.fields:
         if key not in values:
-            kind = describe(source.fields[key], source.path)
+            kind = describe(*source.fields[key])
             yield Problem(key=_join(prefix, key), text=f"is missing; expected {kind}")
 
 

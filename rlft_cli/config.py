@@ -48,9 +48,9 @@ def fields_of(library: Library, verb: str, key: str) -> list[tuple[ast.expr, Pat
         return []
     if first in library.groups(verb):
         sources = list(_classes(library, first)) if rest else []
-        reached = [(source.fields[rest[0]], source.path) for source in sources if rest[0] in source.fields]
+        reached = [source.fields[rest[0]] for source in sources if rest[0] in source.fields]
         return [end for start in reached if (end := _descend(*start, rest[1:])) is not None]
-    end = _descend(root.fields[first], root.path, rest)
+    end = _descend(*root.fields[first], rest)
     return [end] if end is not None else []
 
 
@@ -72,7 +72,7 @@ def _descend(annotation: ast.expr, path: Path, keys: Sequence[str]) -> tuple[ast
             return None
         if key not in source.fields:
             return None
-        annotation = source.fields[key]
+        annotation, path = source.fields[key]
     return annotation, path
 
 

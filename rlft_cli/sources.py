@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -20,11 +21,11 @@ class NoSuchTarget(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class ClassSource:
-    """Fields and traits of one dataclass, and the file that they were read from."""
+    """Fields and traits of one dataclass, those of its base classes included."""
 
     name: str
     path: Path
-    fields: dict[str, ast.expr]  # annotation of each field that the configuration gives
+    fields: dict[str, tuple[ast.expr, Path]]  # of each that the configuration gives: annotation, and its file
     traits: dict[str, Any]  # ClassVars with a literal value
 
 
@@ -47,8 +48,13 @@ def read_class(path: Path, name: str) -> ClassSource:
 
 
 def _read_body(node: ast.ClassDef, path: Path) -> ClassSource:
-    fields: dict[str, ast.expr] = {}
+    fields: dict[str, tuple[ast.expr, Path]] = {}
     traits: dict[str, Any] = {}
+    for base in reversed(node.bases):  # the first one goes before the others
+        above = _read_base(base, path)
+        if above is not None:
+            fields, traits = fields | above.fields, traits | above.traits
+    generated = any(_is_dataclass(decorator) for decorator in node.decorator_list)
     for line in node.body:
         if not isinstance(line, ast.AnnAssign) or not isinstance(line.target, ast.Name):
             continue
@@ -56,15 +62,34 @@ def _read_body(node: ast.ClassDef, path: Path) -> ClassSource:
         if head_of(annotation) == "ClassVar":
             if line.value is not None and (value := literal_of(line.value)) is not None:
                 traits[line.target.id] = value
-        elif not _is_internal(line.value):
-            fields[line.target.id] = annotation
+        elif _is_internal(line.value):
+            fields.pop(line.target.id, None)
+        elif generated:
+            fields[line.target.id] = annotation, path
     return ClassSource(name=node.name, path=path, fields=fields, traits=traits)
+
+
+def _read_base(base: ast.expr, path: Path) -> ClassSource | None:
+    """Read a base class of the same file or one that is imported from another; None where it is in neither."""
+    name = head_of(base)
+    try:
+        while name in (imports := parsed(path).imports):
+            module, name = imports[name]
+            found = _file_in([module]) if isinstance(module, Path) else _module_file(module)
+            if found is None:
+                return None
+            path = found
+        node = parsed(path).classes.get(name)
+    except NoSuchTarget:
+        return None
+    return _read_body(node, path) if node is not None else None
 
 
 @dataclass(frozen=True)
 class _Module:
     classes: dict[str, ast.ClassDef]
     aliases: dict[str, ast.expr]  # NAME = Literal[...] and the like
+    imports: dict[str, tuple[str | Path, str]]  # from module import name: module, or where it lies, and name there
 
 
 @cache
@@ -80,7 +105,18 @@ def parsed(path: Path) -> _Module:
         for node in tree.body
         if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name)
     }
-    return _Module(classes=classes, aliases=aliases)
+    imports = {
+        alias.asname or alias.name: (_imported(node, path), alias.name)
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    return _Module(classes=classes, aliases=aliases, imports=imports)
+
+
+def _imported(node: ast.ImportFrom, path: Path) -> str | Path:
+    """The module's name; of a relative import the path where it lies, without the suffix."""
+    return path.parents[node.level - 1].joinpath(*(node.module or "").split(".")) if node.level else str(node.module)
 
 
 def _module_file(module: str) -> Path:
@@ -95,13 +131,17 @@ def _module_file(module: str) -> Path:
         folders = [Path(folder) for folder in spec.submodule_search_locations or []]
         if not rest and not folders and spec.origin:
             return Path(spec.origin)
-    for folder in folders:
-        base = folder.joinpath(*rest)
-        for file in (base.with_suffix(".py"), base / "__init__.py"):
-            if file.is_file():
-                return file
+    file = _file_in([folder.joinpath(*rest) for folder in folders])
+    if file is not None:
+        return file
     near = [file.stem for folder in folders for file in folder.joinpath(*rest[:-1]).glob("*.py")]
     raise NoSuchTarget(f"there is no module {module}{did_you_mean(rest[-1] if rest else top, near)}")
+
+
+def _file_in(modules: Iterable[Path]) -> Path | None:
+    """The source file of the first module that has one, each given by its path without the suffix."""
+    files = (file for base in modules for file in (base.with_suffix(".py"), base / "__init__.py"))
+    return next((file for file in files if file.is_file()), None)
 
 
 def is_section(path: Path, name: str) -> bool:

@@ -11,12 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from thinned import every_other
 
+from rlft_cli.components import check_class
 from rlft_cli.compose import Composed, compose
 from rlft_cli.config import check, config_folder, is_text_key
 from rlft_cli.errors import UsageError
 from rlft_cli.options import Library
 from rlft_cli.overrides import for_hydra, parse, quoted
 from rlft_cli.roots import ROOTS, root_class
+from rlft_cli.sources import read_target
 from rlft_cli.stages import other_verb
 from rlft_cli.through_hydra import compose_with_hydra
 from toy_options import write_toy
@@ -187,6 +189,38 @@ def test_faults_in_files_name_file_and_line(toy: Library) -> None:
 def test_wrong_targets(toy: Library, target: str, text: str) -> None:
     (toy.folders[0] / "algo" / "own.yaml").write_text(f"# Own.\n_target_: {target}\n")
     assert faults(toy, "algo=own") == [f"algo._target_: {text} [toy/algo/own.yaml:2]"]
+
+
+def test_a_component_has_the_keys_and_traits_of_its_base_classes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    package = tmp_path / "inherited_parts"
+    package.mkdir()
+    marked = "from __future__ import annotations\nfrom dataclasses import dataclass, field\nfrom typing import *\n"
+    (package / "__init__.py").write_text("from .below import Below as Base\n")
+    (package / "below.py").write_text(
+        marked + 'Side = Literal["left", "right"]\n'
+        "@dataclass\nclass Section:\n    depth: int\n"
+        "class Bare:\n    noted: int\n    needs: ClassVar[str] = 'labels'\n    kept: ClassVar[int] = 3\n"
+        "@dataclass\nclass Below(Bare):\n    needs: ClassVar[str] = 'rewards'\n"
+        "    side: Side\n    inner: Section\n    rate: Annotated[float, '[0, 1]']\n    size: int\n"
+    )
+    (package / "above.py").write_text(
+        marked + "from missing_package import Gone\nfrom inherited_parts import Base\n"
+        "@dataclass\nclass Above(Base, Gone, Generic[int]):\n    size: Annotated[int, '[2, inf)']\n"
+        "    rate: float = field(init=False, default=0.0)\n"
+    )
+    found = read_target("inherited_parts.above.Above")
+    assert list(found.fields) == ["side", "inner", "size"]  # rate has become its own state
+    assert found.traits == {"needs": "rewards", "kept": 3}
+    values = {"side": "up", "inner": {"depth": "x"}, "size": 1, "rate": 0.5}
+    assert [(problem.key, problem.text.partition(";")[0]) for problem in check_class(found, values, "algo")] == [
+        ("algo.side", "expected one of left, right, got 'up'"),  # what Side is stands beside the base class
+        ("algo.inner.depth", "expected a whole number, got 'x'"),
+        ("algo.size", "expected a whole number in [2, inf), got 1"),
+        ("algo.rate", "no such key"),
+    ]
 
 
 @pytest.mark.parametrize(
