@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shlex
 from collections.abc import Mapping
@@ -67,7 +68,9 @@ def run(config: DictConfig, console: Console) -> None:
     gains = []
     for number, stage in enumerate(stages, start=1):
         _train(line, stage, number)
+        gc.collect()  # accelerate's forward and its model hold one another: what comes next needs the memory
         gains.append(_require_gain(line, stage))
+        gc.collect()
     _finish(line, gains)
 
 

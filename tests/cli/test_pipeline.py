@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +59,45 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> Trained:
 
     monkeypatch.setattr(command.train, "run", run)
     return calls
+
+
+class Knot:
+    """Held by itself, as accelerate's forward holds its model: only the collector lets go of it."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+@pytest.fixture
+def left_over(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """How many knots of earlier runs there are when the next begins; the collector does nothing by itself meanwhile."""
+    knots: list[weakref.ref[Knot]] = []
+    counts: list[int] = []
+    plain = command.train.run
+
+    def run(config: DictConfig, console: Console) -> None:
+        counts.append(sum(knot() is not None for knot in knots))
+        knots.append(weakref.ref(Knot()))
+        if config.run_dir is not None:
+            plain(config, console)
+
+    monkeypatch.setattr(command.train, "run", run)
+    gc.collect()
+    gc.disable()
+    yield counts
+    gc.enable()
+
+
+def test_a_stage_does_not_keep_the_memory_of_those_before(
+    rlft: Any, presets: tuple[str, ...], left_over: list[int]
+) -> None:
+    assert rlft(*presets, "console=json").status == 0
+    assert left_over == [0, 0]
+
+
+def test_a_run_of_a_sweep_does_not_keep_the_memory_of_those_before(rlft: Any, left_over: list[int]) -> None:
+    assert rlft("train", "-m", "model=tiny", "seed=1,2,3", "console=json").status == 0
+    assert left_over == [0, 0, 0]
 
 
 def test_stages_follow_one_another(rlft: Any, presets: tuple[str, ...], trained: Trained) -> None:
