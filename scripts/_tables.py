@@ -59,7 +59,7 @@ def share_of(row: Row, rows: Sequence[Row]) -> float | None:
 
 def used(row: Row) -> str:
     """``170 labels + 81,456 reactions``."""
-    parts = [f"{row[what]:,} {what}" for what in ("labels", "reactions") if row[what]]
+    parts = [f"{row[what]:,.0f} {what}" for what in ("labels", "reactions") if row[what]]
     return " + ".join(parts) or "no labels"
 
 

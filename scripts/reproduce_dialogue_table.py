@@ -38,6 +38,7 @@ class Size:
     replies: int  # of its training split
     dev: int  # its dialogues of dev that are used
     test: int = 200  # replies of test that are written
+    further: int = 0  # the same, greedily, of the main algorithm and its control, where those cannot tell a small gain
     supervised: int  # replies learned from
     rewarded: int  # prompts to which four replies each are sampled, by the main algorithm
     less: int = 0  # the same by the other algorithms
@@ -48,7 +49,7 @@ class Size:
 # GRPO and DQN), .4 one evaluated greedily, .25 one evaluated by sampling.
 SIZES: dict[str, Size] = {
     "taskmaster4_coffee": Size(replies=5662, dev=12, supervised=1000, rewarded=320, less=96, more=1500,
-                               seeds=(1, 2), words=("task.max_reply_tokens=28",)),  # more than nine in ten replies fit
+                               further=600, seeds=(1, 2), words=("task.max_reply_tokens=28",)),  # nine in ten replies fit
     "dailydialog":        Size(replies=6738, dev=6, supervised=480, rewarded=80),
     "sgd":                Size(replies=21935, dev=3, supervised=480, rewarded=80),
     "kdconv_zh":          Size(replies=4130, dev=3, supervised=400, rewarded=64,
@@ -103,6 +104,8 @@ TITLES = {
 ALGORITHMS = {"untrained": "supervised", "more": "supervised", "reward_model": "reinforce"}
 METRICS = ("rouge_l", "chrf", "bleu")
 LESS = ("ppo", "grpo", "dqn")
+COMPARED = ("more", "reinforce")  # the aim is about their difference
+GREEDY_FILE = "greedy.json"
 SHOWN = 5  # replies of each run that the results file keeps
 RESAMPLES = 1000
 
@@ -149,7 +152,7 @@ def _replies(data_set: str, way: str, size: Size, model: str, data: Sequence[str
         ),
         note=_note(size),
         needs=((start,) if begins else ()) + (("preferences/reward_model",) if way == "reward_model" else ()),
-        then=(_sampled(start if begins else None, way, size.test),),
+        then=_measured(start if begins else None, way, size),
         read=_read_chinese if "data.language=zh" in size.words else _read_english,
     )
 
@@ -169,6 +172,18 @@ def _learned(way: str, size: Size) -> list[str]:
         else ["reward=rouge_l"]
     )
     return [*judged, *REWARDED, *WAYS[way], f"passes={passes:.4f}", f"selection.every_passes={passes / LOOKS:.5f}"]
+
+
+def _measured(start: str | None, way: str, size: Size) -> tuple[Step, ...]:
+    """What is measured after training: sampled replies, and of the main algorithm and its control further greedy ones."""
+    sampled = _sampled(start, way, size.test)
+    return (sampled, _further(size.further)) if size.further and way in COMPARED else (sampled,)
+
+
+def _further(test: int) -> Step:
+    output = f"$RUN/{GREEDY_FILE}"
+    words = ("eval", "checkpoint=$RUN", f"evaluation.max_examples={test}", "evaluation.batch_tokens=8192")
+    return Step(output=output, words=(*words, f"output={output}"))
 
 
 def _sampled(start: str | None, way: str, test: int) -> Step:
@@ -193,6 +208,7 @@ def _note(size: Size) -> str:
         + f"{thousands(size.rewarded)} prompts with 4 sampled replies each"
         + (f" ({thousands(size.less)} of PPO, GRPO and DQN)" if size.less else "")
         + f"; {size.test} test replies"
+        + (f", {size.further} for the greedy difference of REINFORCE from more supervised" if size.further else "")
     )
 
 
@@ -259,6 +275,7 @@ def read_replies(folder: Path, language: Language) -> Row:
     against = sampled.get("against")
     if [one["reference"] for one in greedy] != sampled["references"]:
         raise RlftError(f"{folder}: sampled.json is about other replies than test_predictions.jsonl; remove the folder")
+    further = read_json(folder / GREEDY_FILE) if (folder / GREEDY_FILE).exists() else None
     found: Row = {
         "scores": {
             "greedy": _scores([one["prediction"] for one in greedy], sampled["references"], language),
@@ -272,6 +289,8 @@ def read_replies(folder: Path, language: Language) -> Row:
         "signatures": sampled["signatures"],
         "way": read_way(folder / "metrics.jsonl"),
     }
+    if further:  # of another choice of test replies, which holds these
+        found["scores"]["further"] = _scores(further["predictions"], further["references"], language)
     if against is not None:
         found["against"] = {key: against[key] for key in ("test", "difference", "win_rate", "kl")}
         found["from_reference"] = result.get("from_reference")
@@ -304,15 +323,21 @@ def _read_goals(folder: Path) -> Row:
 def gains(row: Row, control: Row | None) -> dict[str, Interval]:
     """Paired differences of greedy and sampled ROUGE-L from a control on the same test replies; {} without one.
 
-    Of several seeds the mean of each reply is taken first: the interval is over replies.
+    Of several seeds the mean of each reply is taken first: the interval is over replies. Of greedy ones further replies take
+    the place of those of the run where both have written them.
     """
     if control is None:
         return {}
     seeds = sorted(set(row["seeds"]) & set(control["seeds"]))
     found = {}
+    both = [[_of_seed(one, seed)["scores"] for seed in seeds] for one in (row, control)]
+    further = all("further" in scores for one in both for scores in one)
     for kind in ("greedy", "sampled") if seeds else ():
-        ours, theirs = ([_of_seed(one, seed)["scores"][kind] for seed in seeds] for one in (row, control))
-        means = [[sum(column) / len(seeds) for column in zip(*scores, strict=True)] for scores in (ours, theirs)]
+        kept = "further" if further and kind == "greedy" else kind
+        means = [
+            [sum(of_reply) / len(seeds) for of_reply in zip(*(scores[kept] for scores in one), strict=True)]
+            for one in both
+        ]
         found[kind] = paired_difference(*means, 1, RESAMPLES)
     return found
 

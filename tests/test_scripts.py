@@ -456,6 +456,11 @@ def test_gains_are_over_the_control_on_the_same_replies() -> None:
         pytest.approx(0.1),
         pytest.approx(0.2),
     )
+    ours["runs"][0]["scores"]["further"] = [0.9, 0.9, 0.9]
+    assert dialogue_table.gains(ours, control)["greedy"]["value"] == pytest.approx(0.2)  # the control has none
+    control["runs"][0]["scores"]["further"] = [0.5, 0.4, 0.3]
+    assert dialogue_table.gains(ours, control)["greedy"]["value"] == pytest.approx(0.5)
+    assert dialogue_table.gains(ours, control)["sampled"]["value"] == 0
     assert dialogue_table.gains(ours, None) == {}
     assert dialogue_table.gains(ours, reply_row("more", "", reply_run(3, [0, 0], [0, 0]))) == {}
 
@@ -527,6 +532,10 @@ def test_a_row_of_replies_keeps_what_gains_and_curves_need(tmp_path: Path) -> No
     assert found["samples"][0] == {"reference": "a b", "greedy": "a b", "sampled": "a"}
     assert "/home" not in json.dumps(found) and found["against"]["kl"] == {"value": 2.0}
     assert found["from_reference"] == {"kl": 1.5}
+    further = {"predictions": ["a b", "x", "c"], "references": ["a b", "y", "c"], "test": {"rouge_l": {"value": 0.7}}}
+    (tmp_path / dialogue_table.GREEDY_FILE).write_text(json.dumps(further))
+    found = dialogue_table.read_replies(tmp_path, "en")
+    assert found["scores"]["greedy"] == [1.0, 0.0] and found["scores"]["further"] == [1.0, 0.0, 1.0]
     (tmp_path / "sampled.json").write_text(json.dumps({**sampled, "references": ["a b", "z"]}))
     with pytest.raises(RlftError, match="is about other replies"):
         dialogue_table.read_replies(tmp_path, "en")
