@@ -43,22 +43,20 @@ class Size:
 
 SIZES: dict[str, Size] = {
     "trec6":       Size(folder="trec6", task="classification"),
-    "trec6_part":  Size(folder="trec6", task="classification", words=("data.max_train=1000",),
+    "trec6_part":  Size(folder="trec6", task="classification", words=("data.max_train=1000", "data.max_dev=300"),
                         note="1,000 of 4,920 training texts"),
     "wnut17":      Size(folder="wnut17", task="ner"),
     "wnut17_part": Size(folder="wnut17", task="ner", words=("data.max_train=400", "data.max_dev=300"),
                         note="400 of 3,394 training sentences", logger=BETTER_LOGGER, soft=LESS_SOFT),
-    "btc_twitter": Size(folder="btc_twitter", task="ner", words=("data.max_train=1000",),
-                        note="1,000 of 6,338 training sentences"),
     "btc_part":    Size(folder="btc_twitter", task="ner", words=("data.max_train=400", "data.max_dev=300"),
                         note="400 of 6,338 training sentences", logger=BETTER_LOGGER, soft=LESS_SOFT),
-    "sst2":        Size(folder="sst2", task="classification", words=("data.max_train=600", "data.max_dev=300"),
-                        note="600 of 6,920 training texts"),
-    "clinc150":    Size(folder="clinc150", task="classification"),
+    "clinc150":    Size(folder="clinc150", task="classification", words=("data.max_dev=1000",)),
     "clinc150_part": Size(folder="clinc150", task="classification",
                           words=("data.max_train=1000", "data.max_dev=300", "data.max_test=2000"),
                           note="1,000 of 15,100 training texts, 2,000 of 5,500 test texts",
                           logger=("warm_start.fraction=0.3", *LOGGER[1:]), soft=("explore=sample",)),
+    "sst2":        Size(folder="sst2", task="classification", words=("data.max_train=600", "data.max_dev=300"),
+                        note="600 of 6,920 training texts"),
 }
 SCRATCH = ("warm_start.fraction=0",)
 ONE = ("algo.samples=1", "algo.baseline=moving_average")  # as many reactions as DQN
@@ -95,21 +93,22 @@ ROWS: dict[str, tuple[str, ...]] = {
     "trec6_part": ("all", *LOGS, *EXPLORERS),
     "wnut17": (*LABELS, "one_sample"),
     "wnut17_part": NER_PART,
-    "btc_twitter": LABELS,
-    "btc_part": NER_PART,
-    "sst2": (*LABELS, "noisy", ALONE, *LOGS),
+    "btc_part": (*NER_PART[:2], "dqn", *NER_PART[2:]),
     "clinc150": ("all", "linucb"),
     "clinc150_part": (*LABELS, "noisy", ALONE, *LOGS),
+    "sst2": (*LABELS, "noisy", ALONE, *LOGS),
 }
 MAIN = ("all", "dqn", "reinforce")
 SEEDS: dict[str, tuple[int, ...]] = {f"{name}/{way}": (1, 2, 3) for name in ("trec6", "wnut17") for way in MAIN}
 #  151 classes: bounds that start wide, features that change slowly and are read anew often, every reaction used twice
 MANY_CLASSES = ("explore.regression.ridge=0.1", "explore.regression.refresh_batches=150", "algo.loss_kind=softmax",
                 "optim.lr=3e-5", "memory=replay", "memory.replay_ratio=2", "passes=3")
+LESS_DEV = ("data.max_dev=300",)  # where dev only draws the curve
 #  further words of single rows
 FURTHER: dict[str, tuple[str, ...]] = {
+    **{f"wnut17/{way}": LESS_DEV for way in ROWS["wnut17"] if way != "all"},
+    "clinc150/all": ("passes=3",),  # as many as the line without labels
     "clinc150/linucb": MANY_CLASSES,
-    "btc_twitter/reinforce": ("passes=10",),  # five are too few after a start from 50 sentences
 }
 MODEL = "minilm"
 METRICS = {"ner": ("f1", "f1_conlleval"), "classification": ("accuracy",)}
