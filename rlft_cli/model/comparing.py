@@ -58,29 +58,34 @@ class PairPolicy(nn.Module):
         return Output(scores=scores[:, None].repeat_interleave(samples, dim=0), value=None, heads=heads)
 
     def _each_token(self, observation: dict[str, Tensor]) -> Tensor:
-        """Rewards [B, 2, R] float32 after each token of the replies."""
+        """Rewards [B, 2, R] float32 after each token of the replies; 0 where a reply is not there.
+
+        The prompts are read once, and the replies that are there go on from their cache.
+        """
         replies, there = observation["reply_ids"], observation["reply_mask"]
-        size = replies.shape[-1]
-        prompts = (observation[name].repeat_interleave(2, dim=0) for name in ("prompt_ids", "prompt_mask"))
-        ids, mask = (
-            torch.cat([prompt, reply.flatten(0, 1)], dim=1)
-            for prompt, reply in zip(prompts, (replies, there), strict=True)
-        )
-        ids = ids.masked_fill(~mask | (ids < 0) | (ids >= self.vocabulary), 0)
-        output = self.body(
-            input_ids=ids,
+        prompt, read = observation["prompt_ids"], observation["prompt_mask"].bool()
+        past = self._run(prompt, read, read, None).past_key_values
+        some = there.any(-1).flatten().nonzero().squeeze(-1)  # [M] of the 2 B replies
+        past.batch_select_indices(some // 2)
+        ids, mask = (part.flatten(0, 1)[some] for part in (replies, there))
+        output = self._run(ids, mask, torch.cat([read[some // 2], mask], dim=1), past)
+        hidden = output.hidden_states[-1]
+        with torch.autocast(hidden.device.type, enabled=False):
+            found: Tensor = self.reward(hidden.float()).squeeze(-1)
+        rewards = found.new_zeros(there.shape).flatten(0, 1).index_copy(0, some, found)
+        return rewards.view(there.shape)
+
+    def _run(self, ids: Tensor, real: Tensor, mask: Tensor, past: Any) -> Any:
+        """Read ids [M, L], of which ``real`` are some, after ``past``, with the mask [M, past + L] of all."""
+        return self.body(
+            input_ids=ids.masked_fill(~real | (ids < 0) | (ids >= self.vocabulary), 0),
             attention_mask=mask.long(),
-            position_ids=(mask.long().cumsum(1) - 1).clamp(min=0),
-            past_key_values=None,
-            use_cache=False,
+            position_ids=(mask.long().cumsum(1) - 1).clamp(min=0)[:, -ids.shape[1] :],
+            past_key_values=past,
+            use_cache=True,
             logits_to_keep=ids.new_empty(0),  # of no place: scores of tokens are not read
             output_hidden_states=True,
         )
-        hidden = output.hidden_states[-1][:, -size:]
-        with torch.autocast(hidden.device.type, enabled=False):
-            rewards: Tensor = self.reward(hidden.float()).squeeze(-1)
-        both: Tensor = rewards.unflatten(0, (-1, 2))
-        return both
 
     def begin(self, observation: dict[str, Tensor], samples: int) -> PairCache:
         """Read the comparisons once for ``samples`` episodes each."""

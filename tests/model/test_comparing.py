@@ -47,6 +47,36 @@ def test_a_pair_is_scored_the_same_in_any_batch(model: Any) -> None:
 
 
 @both
+def test_each_reply_is_read_after_its_own_prompt(model: Any) -> None:
+    task, policy, ids = ready(model)
+    batch, found = task.collate(ids), rewards(policy, task, ids).scores
+    for n, reply in ((0, 0), (0, 1), (1, 0), (1, 1), (2, 0)):
+        parts = ((batch["prompt_ids"], batch["prompt_mask"], n), (batch["reply_ids"], batch["reply_mask"], (n, reply)))
+        text = torch.cat([tokens[place][real[place]] for tokens, real, place in parts])[None]  # in one piece, no padding
+        with torch.no_grad():
+            read = policy.body(
+                input_ids=text,
+                attention_mask=torch.ones_like(text),
+                position_ids=torch.arange(text.shape[1])[None],
+                past_key_values=None,
+                use_cache=False,
+                logits_to_keep=torch.tensor([text.shape[1] - 1]),
+                output_hidden_states=True,
+            )
+            alone = policy.reward(read.hidden_states[-1][0, -1].float())
+        assert (alone - found[n, 0, reply]).abs() < 1e-5
+
+
+@both
+def test_the_gradient_goes_through_the_prompt(model: Any) -> None:
+    task, policy, ids = ready(model)
+    policy(task.collate(ids[:1]), torch.zeros(1, 1, dtype=torch.int64)).scores.sum().backward()
+    table = next(weight for name, weight in policy.body.named_parameters() if "embed" in name)
+    prompt = task.collate(ids[:1])["prompt_ids"][0, 0]  # first of all, and in no reply
+    assert prompt not in task.collate(ids[:1])["reply_ids"] and table.grad[prompt].abs().sum() > 0
+
+
+@both
 def test_the_places_of_replies_do_not_matter(model: Any) -> None:
     task, policy, ids = ready(model)
     turned = {name: x.flip(1) if name.startswith("reply") else x for name, x in task.collate(ids[:2]).items()}
