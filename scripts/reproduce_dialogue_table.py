@@ -48,12 +48,12 @@ class Size:
 # SmolLM2-135M, seconds of one core while both are busy: .5 a reply learned from, .65 one sampled and learned from (more by PPO,
 # GRPO and DQN), .4 one evaluated greedily, .25 one evaluated by sampling.
 SIZES: dict[str, Size] = {
-    "taskmaster4_coffee": Size(replies=5662, dev=12, supervised=1000, rewarded=320, less=96, more=1500,
+    "taskmaster4_coffee": Size(replies=5662, dev=6, supervised=1000, rewarded=320, less=96, more=1500,
                                further=600, seeds=(1, 2), words=("task.max_reply_tokens=28",)),  # nine in ten replies fit
     "dailydialog":        Size(replies=6738, dev=6, supervised=480, rewarded=80),
     "sgd":                Size(replies=21935, dev=3, supervised=480, rewarded=80),
     "kdconv_zh":          Size(replies=4130, dev=3, supervised=400, rewarded=64,
-                               words=("data.language=zh", "task.max_reply_tokens=64")),  # two tokens and more a character
+                               words=("data.language=zh", "task.max_reply_tokens=48")),  # two tokens and more a character
 }
 REWARDS = ("untrained", "supervised", "reinforce")
 ROWS: dict[str, tuple[str, ...]] = {
@@ -76,8 +76,8 @@ WAYS: dict[str, tuple[str, ...]] = {
     "dqn":          ("optim.max_batch_episodes=32", "optim.lr=4e-4"),  # one reply to each prompt
 }
 LOOKS = 3  # evaluations on dev while learning from rewards, by which true metric and KL are drawn
-PREFERENCES = ("data=files", "data.dir=$RLFT_DATA/dailydialog_pp_pref", "tuning=lora", "data.max_dev=200",
-               "evaluation.max_examples=1000", "evaluation.batch_tokens=8192", "passes=0.25", "selection.every_passes=0.25")
+PREFERENCES = ("data=files", "data.dir=$RLFT_DATA/dailydialog_pp_pref", "tuning=lora", "data.max_dev=100",
+               "evaluation.max_examples=400", "passes=0.15", "selection.every_passes=0.15")
 GOALS: dict[str, tuple[str, ...]] = {
     "dqn": ("memory=replay", "memory.replay_ratio=2", "passes=8"),
     "reinforce": ("passes=4",),
@@ -224,7 +224,7 @@ def _preferences(data_set: str, model: str, words: Sequence[str]) -> Spec:
         seeds=(1,),
         metrics=("accuracy",),
         overrides=tuple(words),
-        note="1,170 of 4,670 training pairs; 1,000 of 5,710 test pairs",
+        note="700 of 4,670 training pairs; 400 of 5,710 test pairs",
     )
 
 
