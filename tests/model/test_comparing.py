@@ -52,7 +52,7 @@ def test_each_reply_is_read_after_its_own_prompt(model: Any) -> None:
     batch, found = task.collate(ids), rewards(policy, task, ids).scores
     for n, reply in ((0, 0), (0, 1), (1, 0), (1, 1), (2, 0)):
         parts = ((batch["prompt_ids"], batch["prompt_mask"], n), (batch["reply_ids"], batch["reply_mask"], (n, reply)))
-        text = torch.cat([tokens[place][real[place]] for tokens, real, place in parts])[None]  # in one piece, no padding
+        text = torch.cat([tokens[place][real[place]] for tokens, real, place in parts])[None]  # one piece, no padding
         with torch.no_grad():
             read = policy.body(
                 input_ids=text,
