@@ -44,6 +44,15 @@ def read_language_model(
         ) from problem
 
 
+def require_cache(body: Any, past: Any, read: int) -> None:
+    """RlftError unless ``past`` is the cache of all ``read`` tokens that a causal language model has read."""
+    if past is None or past.get_seq_length() != read:
+        raise RlftError(
+            f"{type(body).__name__} kept no cache of the {read} tokens that it read; replies need one: choose another model "
+            "with model=, or switch off what disables the cache (gradient checkpointing)"
+        )
+
+
 class EncoderBody(nn.Module):
     """A transformers encoder as ids -> hidden states."""
 

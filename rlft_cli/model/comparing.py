@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from rlft_cli.episode import ILLEGAL_SCORE
 from rlft_cli.errors import RlftError
 from rlft_cli.model import Output
+from rlft_cli.model.body import require_cache
 from rlft_cli.task import State
 
 
@@ -65,6 +66,7 @@ class PairPolicy(nn.Module):
         replies, there = observation["reply_ids"], observation["reply_mask"]
         prompt, read = observation["prompt_ids"], observation["prompt_mask"].bool()
         past = self._run(prompt, read, read, None).past_key_values
+        require_cache(self.body, past, prompt.shape[1])
         some = there.any(-1).flatten().nonzero().squeeze(-1)  # [M] of the 2 B replies
         past.batch_select_indices(some // 2)
         ids, mask = (part.flatten(0, 1)[some] for part in (replies, there))

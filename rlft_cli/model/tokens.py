@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from rlft_cli.episode import ILLEGAL_SCORE
 from rlft_cli.errors import RlftError
 from rlft_cli.model import Codec, Output
+from rlft_cli.model.body import require_cache
 from rlft_cli.model.head import Numbers
 from rlft_cli.task import State
 
@@ -180,11 +181,8 @@ class TokenPolicy(nn.Module):
                 output_hidden_states=self._reads_hidden(),
             )
         past = output.past_key_values
-        if cached and (past is None or past.get_seq_length() != mask.shape[1]):
-            raise RlftError(
-                f"{type(self.body).__name__} kept no cache of the {mask.shape[1]} tokens that it read; replies need "
-                "one: choose another model with model=, or switch off what disables the cache (gradient checkpointing)"
-            )
+        if cached:
+            require_cache(self.body, past, mask.shape[1])
         # In place: [N, keep, V] is the largest tensor of a step, and the backward pass of lm_head does not read it.
         scores = output.logits.float().masked_fill_(self.illegal, ILLEGAL_SCORE)
         return scores, output.hidden_states[-1][:, -keep:] if self._reads_hidden() else None, past

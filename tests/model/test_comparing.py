@@ -112,6 +112,14 @@ def test_rewards_after_each_token(model: Any) -> None:
     assert counted[2].sum() == mask[2, 0].sum() and (heads[2, 0, 1][counted[2]] == 0).all()
 
 
+def test_a_body_that_keeps_no_cache_is_refused_and_not_misread() -> None:
+    task, policy, ids = ready(tiny())
+    policy.body.activation_checkpointing_enable()
+    policy.train()
+    with pytest.raises(RlftError, match="kept no cache"):
+        rewards(policy, task, ids)
+
+
 def test_there_is_nothing_to_search() -> None:
     task, policy, ids = ready(tiny())
     with pytest.raises(RlftError, match="no table of scores"):
