@@ -11,10 +11,13 @@ from typing import Any
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from safetensors.torch import save_file
 
 from rlft_cli import artifact, durable
+from rlft_cli.config import config_folder
 from rlft_cli.errors import RlftError, UsageError
+from rlft_cli.pipeline import build, plain
 from toy_training import differences
 
 
@@ -261,3 +264,12 @@ def test_config_round_trip(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("a: [1, 2")
     with pytest.raises(RlftError, match=r"config\.yaml is damaged"):
         artifact.read_config(tmp_path)
+
+
+def test_a_component_as_another_version_stored_it_is_named() -> None:
+    stored = plain(OmegaConf.load(config_folder() / "data" / "sample.yaml"))
+    del stored["match_lengths"]
+    with pytest.raises(RlftError, match=r"sample\.Sample lacks match_lengths: another version of rlft wrote it"):
+        build({"data": {**stored}})
+    with pytest.raises(RlftError, match="lacks match_lengths and has lengths, which is no key of it"):
+        build({"data": {**stored, "lengths": True}})

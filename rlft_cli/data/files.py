@@ -38,6 +38,7 @@ class Files:
     max_dev: Annotated[int, "[1, inf)"] | None
     max_test: Annotated[int, "[1, inf)"] | None
     subsample_seed: Annotated[int, "[0, inf)"]
+    match_lengths: bool
     unseen_labels: Literal["error", "drop"]
     repair: bool
 
@@ -61,6 +62,7 @@ class Files:
             max_dev=self.max_dev,
             max_test=self.max_test,
             subsample_seed=self.subsample_seed,
+            match_lengths=self.match_lengths,
             unseen_labels=self.unseen_labels,
             repair=self.repair,
             language=self.language,

@@ -33,6 +33,7 @@ class Sample:
     max_dev: Annotated[int, "[1, inf)"] | None
     max_test: Annotated[int, "[1, inf)"] | None
     subsample_seed: Annotated[int, "[0, inf)"]
+    match_lengths: bool
     unseen_labels: Literal["error", "drop"]
     language: Literal["en"]
 
@@ -47,6 +48,7 @@ class Sample:
             max_dev=self.max_dev,
             max_test=self.max_test,
             subsample_seed=self.subsample_seed,
+            match_lengths=self.match_lengths,
             unseen_labels=self.unseen_labels,
             repair=False,
             language=self.language,

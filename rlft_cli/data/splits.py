@@ -13,6 +13,7 @@ from datasets import Dataset
 from rlft_cli.data import Splits
 from rlft_cli.data.checks import ROWS, Check, ColumnNames, Part, Row, labelled_text, labels_of, line_of, text_of
 from rlft_cli.data.goals import goals
+from rlft_cli.data.matching import match_lengths
 from rlft_cli.data.preference import preference, replies
 from rlft_cli.data.table import Table, named, shown
 from rlft_cli.data.tagged import tagged_words
@@ -52,6 +53,7 @@ class Choice:
     max_dev: int | None
     max_test: int | None
     subsample_seed: int
+    match_lengths: bool
     unseen_labels: Literal["error", "drop"]
     repair: bool
     language: Language
@@ -82,6 +84,8 @@ def assemble(rows: str, tables: tuple[Table, Table | None, Table], names: Column
     if dev is None:
         train, dev, message = split_dev(rows, train, choice.dev_fraction)
         messages.append(message)
+    if choice.match_lengths:
+        train = _match_lengths(rows, train, choice, messages)
     train = _subsample(rows, "train", train, choice.max_train, choice, messages)
     dev = _subsample(rows, "dev", dev, choice.max_dev, choice, messages)
     test = _subsample(rows, "test", test, choice.max_test, choice, messages)
@@ -121,6 +125,25 @@ def _subsample(rows: str, split: str, part: Part, size: int | None, choice: Choi
         f"{split}: {size} of {len(part.rows)} examples (data.max_{split}, data.subsample_seed={choice.subsample_seed})"
     )
     return Part(where=part.where, rows=subsample(rows, part.rows, size, choice.subsample_seed))
+
+
+def _match_lengths(rows: str, part: Part, choice: Choice, messages: list[str]) -> Part:
+    if rows != "preference":
+        raise UsageError(
+            "data.match_lengths=true is for comparisons of two replies (task=preference, algo=dpo), and the run reads none; "
+            "leave it out"
+        )
+    seed = choice.subsample_seed
+    kept = match_lengths(part.rows, choice.language, lambda some, size: subsample(rows, some, size, seed))
+    if not kept:
+        raise RlftError(
+            f"{part.where}: in no two comparisons is the preferred reply once the longer and once the shorter one by as "
+            "many words, so that data.match_lengths=true leaves none; leave it out"
+        )
+    messages.append(
+        f"train: {len(kept)} of {len(part.rows)} comparisons, in which length tells nothing (data.match_lengths)"
+    )
+    return Part(where=part.where, rows=kept)
 
 
 def subsample(rows: str, found: list[Row], size: int, seed: int) -> list[Row]:

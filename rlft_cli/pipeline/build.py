@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+from collections.abc import Collection
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -33,4 +34,24 @@ def build(node: Any) -> Any:
         raise RlftError(f"_target_ {node['_target_']} cannot be imported: {error}") from error
     if not (isinstance(component, type) and dataclasses.is_dataclass(component)):
         raise UsageError(f"_target_ {node['_target_']} is not a component; expected a dataclass, written module.Class")
+    _require_keys(str(node["_target_"]), component, content.keys())
     return component(**content)
+
+
+def _require_keys(target: str, component: type[Any], given: Collection[str]) -> None:
+    """RlftError where a component has other keys: what is typed was checked before, so that a checkpoint or run is older."""
+    takes = [field for field in dataclasses.fields(component) if field.init]
+    lacking = [field.name for field in takes if field.name not in given and _is_required(field)]
+    unknown = [key for key in given if key not in {field.name for field in takes}]
+    if not lacking and not unknown:
+        return
+    what = [f"lacks {', '.join(lacking)}"] if lacking else []
+    what += [f"has {', '.join(unknown)}, which is no key of it"] if unknown else []
+    raise RlftError(
+        f"the configuration of {target} {' and '.join(what)}: another version of rlft wrote it; open the checkpoint or the "
+        "run with that version, or train again with this one"
+    )
+
+
+def _is_required(field: dataclasses.Field[Any]) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING

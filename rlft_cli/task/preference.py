@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from rlft_cli.errors import RlftError
-from rlft_cli.metrics.bootstrap import clustered_mean
+from rlft_cli.metrics.bootstrap import Floats, clustered_mean
 from rlft_cli.model import Codec
 from rlft_cli.task import Decisions, Row, State
 from rlft_cli.task.prompts import TurnsPrompt, check_turns
@@ -159,25 +159,31 @@ class PreferenceTask:
         return [LABELS[self._pairs[n].better] for n in ids]
 
     def decode(self, action: Tensor, mask: Tensor, ids: Sequence[int]) -> list[Any]:
-        """Of each comparison the chosen place, and the number of its prompt: {"preferred": "first", "prompt": 0}."""
-        chosen = zip(action[:, 0].tolist(), ids, strict=True)
-        return [{"preferred": LABELS[a], "prompt": self._pairs[n].asked} for a, n in chosen]
+        """Of each comparison the chosen place, the number of its prompt, and the place of the reply of more tokens.
+
+        {"preferred": "first", "prompt": 0, "longer": "second"}; "longer" is None of a single reply and where none is.
+        """
+        chosen = zip(action[:, 0].tolist(), (self._pairs[n] for n in ids), strict=True)
+        return [{"preferred": LABELS[a], "prompt": pair.asked, "longer": _longer(pair)} for a, pair in chosen]
 
     def score(
         self, predictions: Sequence[Any], references: Sequence[Any], seed: int, resamples: int
     ) -> dict[str, dict[str, float]]:
-        """Part of the comparisons that are decided as the reference does, with a 95 % interval over prompts."""
+        """Part of the comparisons that are decided as the reference does, with a 95 % interval over prompts.
+
+        accuracy_longer and accuracy_shorter are of those alone whose better reply is the longer, or the shorter, one of two:
+        where they lie far apart, length decides. Each is there where such comparisons are.
+        """
         if not predictions:
             raise RlftError("nothing to score: 0 comparisons were given, at least 1 was expected; is the split empty?")
-        right = _right(predictions, references)
-        return {"accuracy": clustered_mean(right, [one["prompt"] for one in predictions], seed, resamples)}
+        return _means(_right(predictions, references), predictions, references, seed, resamples)
 
     def compare(
         self, ours: Sequence[Any], theirs: Sequence[Any], references: Sequence[Any], seed: int, resamples: int
     ) -> dict[str, dict[str, float]]:
         """Differences, ours minus theirs, of the metrics of ``score``, with paired 95 % bootstrap intervals."""
         gain = np.subtract(_right(ours, references), _right(theirs, references))
-        return {"accuracy": clustered_mean(gain, [one["prompt"] for one in ours], seed, resamples)}
+        return _means(gain, ours, references, seed, resamples)
 
     def details(self, predictions: Sequence[Any], references: Sequence[Any]) -> dict[str, Any]:
         """What was left out of all rows so far."""
@@ -190,6 +196,31 @@ class PreferenceTask:
 
 def _right(predictions: Sequence[Any], references: Sequence[Any]) -> list[float]:
     return [float(one["preferred"] == better) for one, better in zip(predictions, references, strict=True)]
+
+
+def _means(
+    values: Sequence[float] | Floats, predictions: Sequence[Any], references: Sequence[Any], seed: int, resamples: int
+) -> dict[str, dict[str, float]]:
+    """Means over all comparisons, and over those whose better reply is the longer, or the shorter, one of two."""
+    better = [
+        None if one["longer"] is None else one["longer"] == reference
+        for one, reference in zip(predictions, references, strict=True)
+    ]
+    chosen = {
+        "accuracy": range(len(better)),
+        "accuracy_longer": [n for n, longer in enumerate(better) if longer],
+        "accuracy_shorter": [n for n, longer in enumerate(better) if longer is False],
+    }
+    return {
+        name: clustered_mean([values[n] for n in some], [predictions[n]["prompt"] for n in some], seed, resamples)
+        for name, some in chosen.items()
+        if some
+    }
+
+
+def _longer(pair: _Pair) -> str | None:
+    first, second = map(len, pair.replies)
+    return None if first == second or not second else LABELS[int(second > first)]
 
 
 def _second(row: Row) -> bool:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import random
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,7 @@ from rlft_cli.config import config_folder
 from rlft_cli.data import Splits
 from rlft_cli.data.preference import prompt_turns
 from rlft_cli.data.survey import Limits, compared, contradictions, rows_of
-from rlft_cli.errors import RlftError
+from rlft_cli.errors import RlftError, UsageError
 from rlft_cli.model.vocabulary import LstmCodec
 from rlft_cli.pipeline import build
 
@@ -134,6 +137,53 @@ def test_the_report_says_what_length_alone_decides(tmp_path: Path) -> None:
     assert "0 comparisons are decided both ways" in found.notes
     assert found.tables[1].rows[0] == ["train", 3, 1, 1, 1.5, 1.8, 0.5]
     assert ["train replies", 2.6, 3, 3, 3, 0] in found.tables[2].rows  # words and an end mark
+
+
+def by_length(rows: Sequence[dict[str, Any]]) -> Counter[tuple[bool, int]]:
+    """How many rows there are, single replies apart, of each difference of words between the preferred and the other reply."""
+    sizes = [(len((row["chosen"] or "").split()), len((row["rejected"] or "").split())) for row in rows]
+    return Counter((0 in pair, pair[0] - pair[1]) for pair in sizes)
+
+
+def test_of_matched_comparisons_length_tells_nothing(tmp_path: Path) -> None:
+    chance = random.Random(1)
+    said = [" ".join("w" for _ in range(chance.randint(1, 6))) for _ in range(200)]
+    rows = [
+        {
+            "prompt": f"User: {n}?",
+            "chosen": f"a {' '.join(one.split()[: chance.randint(1, 4)])}",
+            "rejected": f"b {one}",
+        }
+        for n, one in enumerate(said)
+    ]
+    rows += [{"prompt": f"User: {n}?", "completion": one, "label": n % 3 > 0} for n, one in enumerate(said[:90])]
+    splits = read(tmp_path, *rows, match_lengths=True)
+    before, kept = by_length(splits.dev.to_list()), by_length(splits.train.to_list())
+    assert before.total() == 290  # what is held out stays as it is
+    for single, more in before:
+        assert kept[single, more] == min(before[single, more], before[single, -more])
+    assert 90 < kept.total() < before.total()
+    assert f"train: {kept.total()} of 290 comparisons, in which length tells nothing" in " ".join(splits.messages)
+    again = read(tmp_path, *rows[::-1], match_lengths=True).train.to_list()
+    assert {row["turns"][0]["content"] for row in again} == {row["turns"][0]["content"] for row in splits.train}
+    places = [rows.index(_typed(row)) for row in splits.train.to_list()]
+    assert places == sorted(places)
+    assert len(read(tmp_path, *rows, match_lengths=True, max_train=20).train) == 20
+
+
+def _typed(row: dict[str, Any]) -> dict[str, Any]:
+    """A canonical row as it stands in the file."""
+    prompt = f"User: {row['turns'][0]['content']}"
+    if row["chosen"] and row["rejected"]:
+        return {"prompt": prompt, "chosen": row["chosen"], "rejected": row["rejected"]}
+    return {"prompt": prompt, "completion": row["chosen"] or row["rejected"], "label": row["chosen"] is not None}
+
+
+def test_where_nothing_can_be_matched(tmp_path: Path) -> None:
+    with pytest.raises(RlftError, match="in no two comparisons is the preferred reply once the longer"):
+        read(tmp_path, {**PAIR, "chosen": "yes"}, match_lengths=True)
+    with pytest.raises(UsageError, match="is for comparisons of two replies"):
+        read(tmp_path, PAIR, kind="dialogue", match_lengths=True)
 
 
 def test_comparisons_that_contradict_one_another_are_found(tmp_path: Path) -> None:

@@ -209,7 +209,7 @@ def test_limits_come_from_the_task() -> None:
 )
 def test_the_command(model: str, wanted: str) -> None:
     data = {"_target_": "rlft_cli.data.sample.Sample", "max_train": 20, "max_dev": 5, "max_test": 5}
-    data |= {"subsample_seed": 0, "unseen_labels": "error", "language": "en"}
+    data |= {"subsample_seed": 0, "match_lengths": False, "unseen_labels": "error", "language": "en"}
     task = {"_target_": f"{__name__}.AnyTask", "rows": "tagged_words", "max_window_tokens": 20}
     config = OmegaConf.create({"task": task, "data": data, "model": {"_target_": f"{__name__}.{model}"}})
     out = io.StringIO()

@@ -71,12 +71,34 @@ def test_scores_are_the_part_that_is_right() -> None:
     task = bound()
     ids = task.add([row("b", None, prompt=prompt) for prompt in ("a", "a", "c", "a")])
     told = task.decode(torch.tensor([[0], [1], [0], [0]]), torch.ones(4, 1, dtype=torch.bool), ids)
-    assert told[:3] == [{"preferred": place, "prompt": n} for place, n in (("first", 0), ("second", 0), ("first", 1))]
+    expected = (("first", 0), ("second", 0), ("first", 1))
+    assert told[:3] == [{"preferred": place, "prompt": n, "longer": None} for place, n in expected]
     found = task.score(told, ["first"] * 4, seed=1, resamples=50)
     assert set(found) == {"accuracy"} and found["accuracy"]["value"] == 0.75
     assert found["accuracy"]["low"] <= 0.75 <= found["accuracy"]["high"]
     worse = [{**one, "preferred": "second"} for one in told]
     assert task.compare(told, worse, ["first"] * 4, seed=1, resamples=50)["accuracy"]["value"] == 0.75
+
+
+def test_scores_apart_by_which_reply_is_the_longer_one() -> None:
+    task = bound()
+    pairs = [("b c", "d"), ("d", "b c"), ("e f g", "h"), ("b", "c"), ("b", None)]
+    ids = task.ask([row(chosen, rejected) for chosen, rejected in pairs])  # the better one is always the first
+    told = task.decode(torch.tensor([[0], [1], [1], [1], [0]]), torch.ones(5, 1, dtype=torch.bool), ids)
+    assert [one["longer"] for one in told] == ["first", "second", "first", None, None]
+    found = task.score(told, ["first"] * 5, seed=1, resamples=50)
+    assert {name: one["value"] for name, one in found.items()} == {
+        "accuracy": 0.4,
+        "accuracy_longer": 0.5,  # the first and the third
+        "accuracy_shorter": 0.0,  # the second
+    }
+    right = [{**one, "preferred": "first"} for one in told]
+    gains = task.compare(right, told, ["first"] * 5, seed=1, resamples=50)
+    assert {name: one["value"] for name, one in gains.items()} == {
+        "accuracy": 0.6,
+        "accuracy_longer": 0.5,
+        "accuracy_shorter": 1.0,
+    }
 
 
 def test_what_is_refused() -> None:
