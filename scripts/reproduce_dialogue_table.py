@@ -76,8 +76,9 @@ WAYS: dict[str, tuple[str, ...]] = {
     "dqn":          ("optim.max_batch_episodes=32", "optim.lr=4e-4"),  # one reply to each prompt
 }
 LOOKS = 3  # evaluations on dev while learning from rewards, by which true metric and KL are drawn
-PREFERENCES = ("data=files", "data.dir=$RLFT_DATA/dailydialog_pp_pref", "tuning=lora", "data.max_dev=100",
-               "evaluation.max_examples=400", "passes=0.15", "selection.every_passes=0.15")
+#  without matched lengths the model orders more test pairs, as the better reply is the shorter one in most, and breaks the contract
+PREFERENCES = ("data=files", "data.dir=$RLFT_DATA/dailydialog_pp_pref", "data.match_lengths=true", "tuning=lora",
+               "data.max_dev=100", "evaluation.max_examples=400", "passes=0.3", "selection.every_passes=0.3")
 GOALS: dict[str, tuple[str, ...]] = {
     "dqn": ("memory=replay", "memory.replay_ratio=2", "passes=8"),
     "reinforce": ("passes=4",),
@@ -224,7 +225,7 @@ def _preferences(data_set: str, model: str, words: Sequence[str]) -> Spec:
         seeds=(1,),
         metrics=("accuracy",),
         overrides=tuple(words),
-        note="700 of 4,670 training pairs; 400 of 5,710 test pairs",
+        note="700 of the 2,334 training pairs (of 4,670) in which length tells nothing; 400 of 5,710 test pairs",
     )
 
 
