@@ -193,6 +193,8 @@ class _Maker:
         try:
             folder, wall = self._folder(spec.name, seed), self._made(spec, seed)
             if wall is None:
+                with self.one_at_a_time:
+                    self._drop(spec, seed)
                 return spec.command(seed)
             with self.one_at_a_time:
                 self._write(spec, seed, folder, wall)
@@ -225,7 +227,10 @@ class _Maker:
         """Train; returns the seconds, or None where that failed. What was trained before a stop is not trained again."""
         folder, command = self._folder(spec.name, seed), spec.command(seed)
         log, mark = folder.with_name(f"{folder.name}.log"), folder / TRAINED_FILE
-        if not self.again and spec.then and mark.exists() and (known := read_json(mark))["command"] == command:
+        anew = self.again or any(
+            (name, seed) in self.ended for name in spec.needs
+        )  # or what it begins with is another run now
+        if not anew and spec.then and mark.exists() and (known := read_json(mark))["command"] == command:
             return float(known["wall_seconds"])
         shutil.rmtree(folder, ignore_errors=True)
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -254,6 +259,12 @@ class _Maker:
         rows[spec.name] = combine(spec, [*(one for one in kept if one["seed"] != seed), run])
         self.table.write(rows)
         self.say(f"  {spec.name} {run['metric']} {interval(run)}, {wall:.0f} s")
+
+    def _drop(self, spec: Spec, seed: int) -> None:
+        """Take the run of a seed that failed out of its row: what an earlier one gave is not shown in its place."""
+        rows = self.table.rows()
+        kept = [one for one in done_seeds(spec, rows.pop(spec.name, None)) if one["seed"] != seed]
+        self.table.write({**rows, spec.name: combine(spec, kept)} if kept else rows)
 
     def _prepared(self, step: Step) -> bool:
         output = Path(self._real(step.output))
@@ -307,13 +318,18 @@ def borrowed(spec: Spec, table: Table) -> list[dict[str, Any]]:
 
 
 def _missing(specs: Sequence[Spec], table: Table, again: bool) -> Iterator[tuple[Spec, int]]:
+    """What is not finished, and what begins with such a run."""
+    made: set[tuple[str, int]] = set()
     for spec in specs:
         rows = table.rows()
         if not (again or spec.then or spec.read) and spec.name not in rows and (runs := borrowed(spec, table)):
             table.write({**rows, spec.name: combine(spec, runs)})
         row = table.rows().get(spec.name)
         finished = set() if again else {run["seed"] for run in done_seeds(spec, row)}
-        yield from ((spec, seed) for seed in spec.seeds if seed not in finished)
+        finished -= {seed for name, seed in made if name in spec.needs}
+        missing = [seed for seed in spec.seeds if seed not in finished]
+        made |= {(spec.name, seed) for seed in missing}
+        yield from ((spec, seed) for seed in missing)
         if finished == set(spec.seeds):  # the words for the reader may have changed, with the command the same
             rows = table.rows()
             fresh = combine(spec, done_seeds(spec, row))

@@ -76,7 +76,7 @@ WAYS: dict[str, tuple[str, ...]] = {
     "dqn":          ("optim.max_batch_episodes=32", "optim.lr=4e-4"),  # one reply to each prompt
 }
 LOOKS = 3  # evaluations on dev while learning from rewards, by which true metric and KL are drawn
-#  with all pairs, of which most have the shorter reply as the better one, the model broke the contract of a reward
+#  of all pairs most have the shorter reply as the better one
 PREFERENCES = ("data=files", "data.dir=$RLFT_DATA/dailydialog_pp_pref", "data.match_lengths=true", "tuning=lora",
                "data.max_dev=100", "evaluation.max_examples=400", "passes=0.3", "selection.every_passes=0.3")
 GOALS: dict[str, tuple[str, ...]] = {

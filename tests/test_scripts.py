@@ -304,6 +304,26 @@ def test_what_was_trained_is_not_trained_again_where_only_its_measuring_failed(t
     assert failed == [] and len(runner.train.calls) == 4
 
 
+def test_a_row_that_begins_with_a_run_that_is_made_again_is_made_again_too(tmp_path: Path) -> None:
+    made(tmp_path, [spec(seeds=(1, 2)), begun()], Measuring())  # type: ignore[arg-type]
+    changed = spec(seeds=(1, 2), overrides=(*spec().overrides, "passes=2"))
+    runner = Measuring()
+    _, failed, _ = made(tmp_path, [changed, begun()], runner)  # type: ignore[arg-type]
+    assert failed == [] and len(runner.train.calls) == 4 and len(runner.evals) == 2
+    _, _, _ = made(tmp_path, [changed, begun()], runner)  # type: ignore[arg-type]
+    assert len(runner.train.calls) == 4
+
+
+def test_of_a_run_that_fails_again_nothing_older_is_shown(tmp_path: Path) -> None:
+    both = spec(seeds=(1, 2))
+    made(tmp_path, [both], Runner())
+    table, failed, _ = made(tmp_path, [both], Runner(fails=lambda words: int("seed=2" in words)), again=True)
+    assert failed == [both.command(2)]
+    assert [run["seed"] for run in table.rows()["wnut17/dqn"]["runs"]] == [1]
+    table, *_ = made(tmp_path, [both], Runner(fails=lambda words: 1), again=True)
+    assert table.rows() == {}
+
+
 def test_a_row_without_the_run_that_it_needs_says_which(tmp_path: Path) -> None:
     runner = Measuring()
     _, failed, said = made(tmp_path, [begun()], runner)  # type: ignore[arg-type]

@@ -127,7 +127,7 @@ def _measured(line: Line, stage: Stage) -> dict[str, float]:
     if over is None:
         found = json.loads((folder / "result.json").read_text(encoding="utf-8"))[line.split]
     else:
-        found = _compared(folder, line.run_folder(over), line.split)
+        found = gain_over(folder, line.run_folder(over), line.split)
     if metric not in found:
         known = ", ".join(name for name in found if "." not in name)
         raise UsageError(
@@ -137,13 +137,13 @@ def _measured(line: Line, stage: Stage) -> dict[str, float]:
     return found[metric]
 
 
-def _compared(run: Path, other: Path, split: str) -> dict[str, dict[str, float]]:
+def gain_over(run: Path, other: Path, split: str) -> dict[str, dict[str, float]]:
     """Paired differences of one run from another on the data, and by the reward, of the first; "win_rate" among them."""
     card = artifact.read_card(artifact.find_checkpoint(str(run), "stage"))
     hardware = OmegaConf.create(card.config["hardware"])
     setup = pipeline.checkpoint_setup(str(run), hardware, comparing.SEED)
     rival = comparing.rival(str(other), setup, hardware)
-    splits: Splits = pipeline.build(setup.config.data).load(setup.task.rows)
+    splits: Splits = pipeline.build(setup.config.data).load(setup.rows)
     rows = {"dev": splits.dev, "test": splits.test}[split].to_list()
     reward = pipeline.reward_of(setup)
     ours, theirs = (comparing.judge(one, rows, reward, setup.config.evaluation) for one in (setup, rival))

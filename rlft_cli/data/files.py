@@ -95,6 +95,7 @@ class Files:
             max_train=self.max_train if split == "train" else None,
             max_dev=self.max_dev if split == "dev" else None,
             max_test=self.max_test if split == "test" else None,
+            match_lengths=False,
         )
 
     def _path(self, split: str, given: str | None) -> Path | None:

@@ -11,6 +11,7 @@ import yaml
 from safetensors.torch import load_file
 
 import toy_rewards
+from rlft_cli.commands.pipeline import gain_over
 
 TINY = (
     "model=tiny", "model.width=32", "model.layers=1", "model.max_tokens=64", "tuning=full", "hardware=cpu",
@@ -79,8 +80,10 @@ def test_from_comparisons_to_a_policy(rlft: Any) -> None:
     )
     assert again.status == 0, again
     assert json.loads(Path("again.json").read_text())["test"]["reward"] == found["test"]["reward"]
-    compared = rlft("train", "task=dialogue", "algo=dpo", *files, "init=policy", "passes=1", "run_dir=dpo")
+    matched = (*files, "data.match_lengths=true")  # as they are all
+    compared = rlft("train", "task=dialogue", "algo=dpo", *matched, "init=policy", "passes=1", "run_dir=dpo")
     assert compared.status == 0, compared
+    assert "rouge_l" in gain_over(Path("dpo"), Path("policy"), "dev")  # as a stage of a pipeline is measured
     assert result("dpo")["used"]["label_examples"] == 48
     judged = rlft("train", "task=preference", *files, "init=dpo", "passes=0.1", "run_dir=judge2")
     assert judged.status == 0, judged

@@ -179,6 +179,14 @@ def _typed(row: dict[str, Any]) -> dict[str, Any]:
     return {"prompt": prompt, "completion": row["chosen"] or row["rejected"], "label": row["chosen"] is not None}
 
 
+def test_what_is_evaluated_is_not_matched(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps(PAIR) + "\n" + json.dumps({**PAIR, "chosen": "no"}) + "\n")
+    files = OmegaConf.to_container(OmegaConf.load(config_folder() / "data" / "files.yaml"))
+    given = build({**files, "test": str(path), "match_lengths": True})  # type: ignore[dict-item]
+    assert len(given.only("test").load("preference").test) == 2
+
+
 def test_where_nothing_can_be_matched(tmp_path: Path) -> None:
     with pytest.raises(RlftError, match="in no two comparisons is the preferred reply once the longer"):
         read(tmp_path, {**PAIR, "chosen": "yes"}, match_lengths=True)
