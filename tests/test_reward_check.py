@@ -54,9 +54,9 @@ def infinite(replies: Any, references: Any) -> list[float]:
     return [float("inf"), *overlap(replies, references)[1:]]
 
 
-def checked(reward: Any, count: int = 12, name: str = "mine") -> None:
+def checked(reward: Any, count: int = 12, name: str = "mine") -> str | None:
     task = bind(dialogue_rows(count), tiny())
-    check_reward(reward, task, list(range(count)), CPU, name)
+    return check_reward(reward, task, list(range(count)), CPU, name)
 
 
 @pytest.mark.parametrize(
@@ -79,8 +79,28 @@ def test_each_breach_has_its_message(pay: Callable[[Any, Any], Any], message: st
         checked(Made(pay=pay))
 
 
+def context_free(replies: Any, references: Any) -> list[float]:
+    return [float(len(reply)) for reply in replies]
+
+
+def weakly_wrong(replies: Any, references: Any) -> list[float]:
+    return [
+        length - x for length, x in zip(context_free(replies, references), overlap(replies, references), strict=True)
+    ]
+
+
+@pytest.mark.parametrize("pay", [context_free, weakly_wrong])
+def test_what_the_examples_cannot_tell_is_a_warning(pay: Callable[[Any, Any], Any]) -> None:
+    """Two means differ by chance in either direction: only what their interval says is refused."""
+    doubt = checked(Made(pay=pay))
+    assert doubt is not None
+    assert doubt.startswith("reward=mine hardly tells what belongs to a context: references earn ")
+    assert "(12 of each)" in doubt
+    assert checked(Made(pay=pay, contract="alone")) is None
+
+
 def test_what_keeps_the_contract_passes() -> None:
-    checked(Made(pay=overlap))
+    assert checked(Made(pay=overlap)) is None
     for name in ("bleu", "rouge_l", "chrf", "token_f1", "meteor", "weighted_sum", "length", "distinct"):
         checked(option(name, **({"most_words": 3} if name == "length" else {"order": 1} if name == "distinct" else {})))
 

@@ -51,7 +51,9 @@ def run(config: DictConfig, console: Console) -> None:
     else:
         artifact.require_free(config.run_dir)
         state, setup = None, pipeline.new_setup(config)  # data or weights that cannot be had leave no folder behind
-        pipeline.check_rewards(setup)
+        doubt = pipeline.check_rewards(setup)
+        if doubt is not None:
+            console.warn(doubt)
         folder = artifact.create_run_folder(config.run_dir, config.runs, config.options.task, config.options.algo)
         artifact.write_config(folder, pipeline.plain(config))
     for message in setup.messages:

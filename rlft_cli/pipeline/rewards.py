@@ -80,19 +80,20 @@ def _other_task(key: str, path: str, task: Any, wanted: str, algo: str) -> Usage
     )
 
 
-def check_rewards(setup: Setup) -> None:
+def check_rewards(setup: Setup) -> str | None:
     """Hold the reward against its contract, for tasks of replies, before anything is learned from it; RlftError says how not.
 
-    A reward model whose centre is not known yet is measured on references for this.
+    A warning comes back where that cannot be told. A reward model whose centre is not known yet is measured on references
+    for this.
     """
     feedback, algorithm = build(setup.config.feedback), build(setup.config.algo)
     if setup.task.decisions != "tokens" or algorithm.needs != "rewards" or not feedback.reads_reward:
-        return
+        return None
     reward, some = reward_of(setup), setup.ids["train"][:EXAMPLES]
     for _, part in parts_of(reward):
         if isinstance(part, RewardModel):
             measure(part, setup.task.contexts(some), setup.task.references(some))
-    check_reward(reward, setup.task, some, setup.accelerator.device, setup.config.options.reward)
+    return check_reward(reward, setup.task, some, setup.accelerator.device, setup.config.options.reward)
 
 
 def measure_rewards(setup: Setup, training: Training) -> bool:
