@@ -48,7 +48,7 @@ class Size:
 # SmolLM2-135M, seconds of one core while both are busy: .5 a reply learned from, .65 one sampled and learned from (more by PPO,
 # GRPO and DQN), .4 one evaluated greedily, .25 one evaluated by sampling.
 SIZES: dict[str, Size] = {
-    "taskmaster4_coffee": Size(replies=5662, dev=6, supervised=1000, rewarded=320, less=96, more=1500,
+    "taskmaster4_coffee": Size(replies=5662, dev=6, supervised=1000, rewarded=320, less=96, more=1650,
                                further=854, seeds=(1, 2), words=("task.max_reply_tokens=28",)),  # nine in ten replies fit
     "dailydialog":        Size(replies=6738, dev=6, supervised=480, rewarded=80),
     "sgd":                Size(replies=21935, dev=3, supervised=480, rewarded=80),
