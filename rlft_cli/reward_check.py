@@ -76,9 +76,9 @@ def _order(right: Tensor, wrong: Tensor, name: str) -> str | None:
     if gain["low"] > 0:
         return None
     return (
-        f"reward={name} hardly tells what belongs to a context: references earn {gain['value']:.2g} [{gain['low']:.2g}, "
-        f"{gain['high']:.2g}] more than replies to other contexts ({len(right)} of each); a policy may learn from it to answer "
-        "whatever pays, so read its replies and a metric that it was not trained on"
+        f"reward={name}: {len(right)} references and as many replies to other contexts cannot tell whether it pays references "
+        f"more ({gain['value']:.2g} [{gain['low']:.2g}, {gain['high']:.2g}]); a policy may learn from it to answer whatever "
+        "pays: read its replies, and a metric that it was not trained on"
     )
 
 

@@ -94,8 +94,9 @@ def test_what_the_examples_cannot_tell_is_a_warning(pay: Callable[[Any, Any], An
     """Two means differ by chance in either direction: only what their interval says is refused."""
     doubt = checked(Made(pay=pay))
     assert doubt is not None
-    assert doubt.startswith("reward=mine hardly tells what belongs to a context: references earn ")
-    assert "(12 of each)" in doubt
+    assert doubt.startswith(
+        "reward=mine: 12 references and as many replies to other contexts cannot tell whether it pays"
+    )
     assert checked(Made(pay=pay, contract="alone")) is None
 
 
