@@ -143,7 +143,7 @@ def test_a_reward_that_breaks_its_contract_is_refused_before_anything_is_made(rl
     found = rlft(*words, "reward.path=toy_rewards.not_a_number")
     found.refused(1, "the reward function toy_rewards.not_a_number gave nan for reply 2 of")
     found = rlft(*words, "reward.path=toy_rewards.constant")
-    found.refused(1, "reward=function breaks the contract of a reward: it pays 0.5 for each of 32 different replies")
+    found.refused(1, "reward=function breaks the contract of a reward: it pays 0.5 for each of 64 different replies")
     assert not Path("run").exists()
 
 
