@@ -50,6 +50,11 @@ def constant(contexts: Any, replies: Any, references: Any) -> list[float]:
     return [0.5] * len(replies)
 
 
+def letters(contexts: Any, replies: Any, references: Any) -> list[float]:
+    """What no context has a part in."""
+    return [float(sum(map(ord, reply)) % 7) for reply in replies]
+
+
 def raises(contexts: Any, replies: Any, references: Any) -> list[float]:
     raise KeyError("tone")
 

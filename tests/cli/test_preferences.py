@@ -128,7 +128,7 @@ def test_a_reward_that_fails_costs_nothing(rlft: Any, monkeypatch: pytest.Monkey
         assert result(run)["used"] == result("whole")["used"]
 
 
-def test_a_reward_that_breaks_its_contract_is_refused_before_anything_is_made(rlft: Any) -> None:
+def test_a_reward_is_held_to_its_contract_before_anything_is_made(rlft: Any) -> None:
     write(Path("pairs"), comparison)
     words = (
         "train",
@@ -145,6 +145,9 @@ def test_a_reward_that_breaks_its_contract_is_refused_before_anything_is_made(rl
     found = rlft(*words, "reward.path=toy_rewards.constant")
     found.refused(1, "reward=function breaks the contract of a reward: it pays 0.5 for each of 64 different replies")
     assert not Path("run").exists()
+    found = rlft(*words, "reward.path=toy_rewards.letters", "reward.contract=reference", "passes=0.1")
+    assert found.status == 0, found
+    assert "warning: reward=function: 32 references and as many replies to other contexts cannot tell" in found.out
 
 
 @pytest.mark.parametrize(
